@@ -1,0 +1,1 @@
+"""Benchmarks and the demo: development tools, not part of the installed package."""

@@ -1,0 +1,1 @@
+"""`make demo`: a simulated node for some seconds, and the shipper on it."""

@@ -1,0 +1,46 @@
+"""Bytes of log files to bytes of request bodies: the native encoder, where it is there, and the Python twin."""
+
+from functools import partial
+
+from benchmarks.micro.stage import (
+    ENVELOPE,
+    FRAME,
+    chunks,
+    lines,
+    options,
+    say,
+    seconds_of,
+)
+from shipper import native
+from shipper.body import Body, new_body
+from shipper.encode import Target, encode_natively, write
+from shipper.parsers import START, parse
+from shipper.record import Envelope
+
+
+def _natively(data: list[bytes], body: Body) -> None:
+    del body[0:]
+    target = Target(ENVELOPE, body)
+    for chunk in data:
+        encode_natively(chunk, 0, FRAME, [target], final=False, state=START, known=0)
+
+
+def _by_twin(data: list[bytes], envelope: Envelope) -> None:
+    body = bytearray()
+    for chunk in data:
+        write(parse(chunk, 0, "cri"), FRAME, envelope, body)
+
+
+def main() -> None:
+    limit_s, data = options(__doc__), chunks()
+    count, body = lines(data), new_body()
+    if native.MODULE is not None:
+        say("native", seconds_of(partial(_natively, data, body), limit_s=limit_s), count, "line")
+        tail = data[0].splitlines(keepends=True)[0]
+        one = seconds_of(partial(_natively, [tail] * 1000, body), limit_s=limit_s)
+        say("native, a chunk of one line", one, 1000, "chunk")
+    say("Python", seconds_of(partial(_by_twin, data, ENVELOPE), limit_s=limit_s), count, "line")
+
+
+if __name__ == "__main__":
+    main()

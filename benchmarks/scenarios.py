@@ -1,0 +1,164 @@
+"""The scenarios: what each runs, and the bars that its figures are held to.
+
+Backlog scenarios share one data set, and the yardstick's runs of a round. Live ones have a load each. Growth compares
+the same thing small and large.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks.live import Live, Load
+from benchmarks.results import Report, Row, Run, ratios
+from benchmarks.subjects import Mode, Variant
+
+MIB = 2**20 / 1e6  # in MB
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """The shipper in one configuration, over the bench's data set."""
+
+    name: str
+    says: str
+    mode: Mode = "plain"
+    variant: Variant = "usual"
+    cpu: float | None = None  # most, in the yardstick's
+    lines: float | None = None  # least, in the yardstick's
+    to_plain: float | None = None  # most CPU, in that of the scenario `plain`
+    rss_mb: float = 100.0
+
+    def rows(self, report: Report) -> list[Row]:
+        runs, yard = report.of(self.name), report.of(f"yardstick {self.mode}")
+        rows = [Row(scenario=self.name, measure="CPU, in the yardstick's", values=ratios(runs, yard), bar=self.cpu)]
+        if self.to_plain is not None:
+            values = ratios(runs, report.of("plain"))
+            rows.append(Row(scenario=self.name, measure="CPU, in `plain`'s", values=values, bar=self.to_plain))
+        if self.lines is not None:
+            values = ratios(runs, yard, report.lines_s)
+            rows.append(
+                Row(
+                    scenario=self.name,
+                    measure="lines/s, in the yardstick's",
+                    values=values,
+                    bar=self.lines,
+                    is_floor=True,
+                )
+            )
+        rows.append(self._memory(runs))
+        return rows
+
+    def _memory(self, runs: Sequence[Run]) -> Row:
+        values = [run.cost.rss_mb for run in runs]
+        return Row(scenario=self.name, measure="peak RSS", values=values, unit=" MB", bar=self.rss_mb)
+
+
+BACKLOGS = (
+    Backlog("plain", "30 pods to Elasticsearch", cpu=0.25, lines=3.0),
+    Backlog("gzip", "the same, requests compressed", mode="gzip", cpu=0.35),
+    Backlog("twin", "the same, without the native encoder", variant="twin", cpu=0.8),
+    Backlog("field", "a tag by the fields of every record", variant="field", cpu=0.8),
+    Backlog("archive", "a third of the records to S3 too", variant="archive", to_plain=1.35, rss_mb=130.0),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveScenario:
+    """`bars`: most of each figure, by its name in `Live`; shares in percent of a core."""
+
+    name: str
+    says: str
+    load: Load
+    bars: Mapping[str, float]
+    runs: int = 1
+
+    def rows(self, results: Sequence[Live]) -> list[Row]:
+        good = [result for result in results if not result.fault]
+        return [
+            Row(
+                scenario=self.name,
+                measure=_MEASURES[name][0],
+                values=[getattr(result, name) * _MEASURES[name][2] for result in good],
+                unit=_MEASURES[name][1],
+                bar=bar,
+            )
+            for name, bar in self.bars.items()
+        ]
+
+
+_MEASURES = {
+    "cpu_share": ("CPU", " %", 100.0),
+    "rss_mb": ("RSS", " MB", 1.0),
+    "requests_s": ("bulk requests", "/s", 1.0),
+    "p50_ms": ("latency, median", " ms", 1.0),
+    "p99_ms": ("latency, 99 of 100", " ms", 1.0),
+    "first_s": ("start to first document", " s", 1.0),
+}
+
+LIVES = (
+    LiveScenario("idle-500", "500 files, nothing written", Load(500, 0, 30), {"cpu_share": 0.5, "rss_mb": 1e4}),
+    LiveScenario("start-500", "500 files with a record in each", Load(500, 0, 0), {"first_s": 1.0}, runs=5),
+    LiveScenario(
+        "live-500",
+        "1,000 records a second over 500 files",
+        Load(500, 1000, 20),
+        {"cpu_share": 4.0, "requests_s": 20.0, "p50_ms": 120.0, "p99_ms": 300.0},
+        runs=3,
+    ),
+    LiveScenario(
+        "live-10",
+        "1,000 records a second over 10 files",
+        Load(10, 1000, 20),
+        {"cpu_share": 3.0, "requests_s": 20.0, "p50_ms": 120.0, "p99_ms": 300.0},
+        runs=3,
+    ),
+    LiveScenario(
+        "rate-10000",
+        "10,000 records a second over 100 files",
+        Load(100, 10_000, 15),
+        {"cpu_share": 1e4, "rss_mb": 64 * MIB},
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """One side of a growth: the backlog's size, its files, and pods in the watch that write nothing."""
+
+    mib: int
+    files: int
+    quiet_pods: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"{self.mib} MiB, {self.files} files" + (f", {self.quiet_pods} quiet pods" if self.quiet_pods else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """The shipper's cost on `large`, in its cost on `small`: CPU by GiB, and peak memory."""
+
+    name: str
+    says: str
+    small: Size
+    large: Size
+
+    def rows(self, small: Sequence[tuple[Run, int]], large: Sequence[tuple[Run, int]]) -> list[Row]:
+        """Runs with the bytes of their backlog, in turn."""
+        pairs = [(a, b) for a, b in zip(small, large, strict=False) if not a[0].fault and not b[0].fault]
+        cpu = [(b.cost.cpu_s / more) / (a.cost.cpu_s / few) for (a, few), (b, more) in pairs]
+        before, after = ([pair[i][0].cost.rss_mb for pair in pairs] for i in (0, 1))
+        change = f"{self.small.name} to {self.large.name}"
+        return [
+            Row(scenario=self.name, measure=f"CPU per GiB, {change}"[:37], values=cpu, unit=" x", bar=1.1),
+            Row(scenario=self.name, measure="peak RSS, small", values=before, unit=" MB"),
+            Row(scenario=self.name, measure="peak RSS, large", values=after, unit=" MB"),
+        ]
+
+
+GROWTHS = (
+    Growth("growth-files", "100 to 5,000 files, 512 MiB in all", Size(512, 100), Size(512, 5000)),
+    Growth("growth-backlog", "512 MiB to 4 GiB", Size(512, 30), Size(4096, 30)),
+    Growth("growth-pods", "30 to 5,000 pods in the watch", Size(512, 30), Size(512, 30, quiet_pods=4970)),
+)
+NAMES = tuple(each.name for each in (*BACKLOGS, *LIVES, *GROWTHS))
+USUAL = tuple(each.name for each in (*BACKLOGS, *LIVES))  # growth takes long, and is asked for by name

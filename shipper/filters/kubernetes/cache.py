@@ -1,0 +1,182 @@
+"""Pods, and the answers that were given about their containers. No I/O, no clock: `now` is monotonic."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from shipper.filters.base import Lookup, Metadata
+from shipper.filters.kubernetes.metadata import Describer, Labels
+from shipper.filters.kubernetes.pod import Pod
+from shipper.record import Source
+
+KEEP_DELETED_S = 60.0  # a deleted pod's last file may be found later than the deletion is heard
+KEEP_RUNS = 2  # answers about older runs of a restarted container are forgotten, and made again when asked for
+
+_Key = tuple[str, str, int | None]  # uid of the path, container, restart count
+
+
+@dataclass(slots=True)
+class _Entry:
+    pod: Pod
+    deleted_at: float | None = None
+    answers: dict[_Key, Metadata] = field(default_factory=dict)
+
+
+class MetadataCache:
+    """Answers by what a log's path says. A pod is found by its uid, a static pod by its manifest's hash too.
+
+    News come from the watch (`put`, `delete`, `complete`), from the GET of one pod (`put`, `set_absent`) and from the
+    snapshot (`put`). Whoever changes an answer that was given has the callbacks called, within that call.
+    """
+
+    def __init__(self, describer: Describer) -> None:
+        self._describer = describer
+        self._entries: dict[str, _Entry] = {}  # by the API's uid
+        self._manifests: dict[str, str] = {}  # a static pod's hash -> uid
+        self._absent: set[str] = set()  # uids of paths
+        self._namespaces: dict[str, Labels] = {}
+        self._node_labels: Labels = {}
+        self._callbacks: list[Callable[[str], None]] = []
+        self.revision = 0  # grows whenever what a snapshot holds has changed
+
+    def __repr__(self) -> str:
+        return f"<MetadataCache of {len(self._entries)} pods>"
+
+    def __len__(self) -> int:
+        return sum(entry.deleted_at is None for entry in self._entries.values())
+
+    def pods(self) -> Iterator[Pod]:
+        """All that are known, deleted ones included."""
+        return (entry.pod for entry in self._entries.values())
+
+    @property
+    def namespaces(self) -> dict[str, Labels]:
+        return self._namespaces
+
+    @property
+    def node_labels(self) -> Labels:
+        return self._node_labels
+
+    def on_change(self, callback: Callable[[str], None]) -> None:
+        self._callbacks.append(callback)
+
+    def lookup(self, source: Source) -> Metadata | Lookup:
+        entry = self._find(source)
+        if entry is None:
+            return Lookup.ABSENT if source.uid is None or source.uid in self._absent else Lookup.UNKNOWN
+        key = (source.uid or "", source.container or "", source.restart)
+        answer = entry.answers.get(key)
+        if answer is None:
+            answer = entry.answers[key] = self._describe(entry.pod, key)
+        return answer
+
+    def put(self, pod: Pod) -> None:
+        entry = self._entries.get(pod.uid)
+        if entry is None:
+            self._entries[pod.uid] = _Entry(pod)
+            self._found(pod)
+            return
+        entry.deleted_at = None
+        if entry.pod != pod:
+            entry.pod = pod
+            self._renew([entry])
+
+    def delete(self, uid: str, now: float) -> None:
+        """It stays known for as long as somebody may have lines of it to read."""
+        entry = self._entries.get(uid)
+        if entry is not None and entry.deleted_at is None:
+            entry.deleted_at = now
+
+    def complete(self, uids: Collection[str], now: float) -> None:
+        """A list has ended: no others exist."""
+        for uid in self._entries.keys() - set(uids):
+            self.delete(uid, now)
+
+    def set_absent(self, path_uid: str) -> None:
+        """A GET has said so."""
+        self._absent.add(path_uid)
+        self._tell([path_uid])
+
+    def set_namespace(self, name: str, labels: Labels) -> None:
+        if self._namespaces.get(name) != labels:
+            self._namespaces[name] = labels
+            self._renew(entry for entry in self._entries.values() if entry.pod.namespace == name)
+
+    def keep_namespaces(self, names: Collection[str]) -> None:
+        """The others do not exist; that of a deleted pod stays known with it."""
+        used = {entry.pod.namespace for entry in self._entries.values()}
+        for name in self._namespaces.keys() - used - set(names):
+            del self._namespaces[name]
+
+    def set_node_labels(self, labels: Labels) -> None:
+        if self._node_labels != labels:
+            self._node_labels = labels
+            self._renew(self._entries.values())
+
+    def retain(self, path_uids: Collection[str], now: float) -> None:
+        kept = set(path_uids)
+        self._absent &= kept
+        for entry in list(self._entries.values()):
+            if entry.deleted_at is None or now - entry.deleted_at < KEEP_DELETED_S:
+                continue
+            if kept.isdisjoint(entry.pod.path_uids):
+                self._forget(entry.pod)
+
+    def _find(self, source: Source) -> _Entry | None:
+        uid = source.uid or ""
+        if uid in self._entries:
+            return self._entries[uid]
+        entry = self._entries.get(self._manifests.get(uid, ""))
+        # a manifest's hash is an annotation, which anybody may write: it counts only together with the name
+        if entry and (entry.pod.namespace, entry.pod.name) == (source.namespace, source.pod):
+            return entry
+        return None
+
+    def _describe(self, pod: Pod, key: _Key) -> Metadata:
+        uid, container, restart = key
+        return self._describer.describe(
+            pod,
+            uid=uid,
+            container=container,
+            restart=restart,
+            namespace_labels=self._namespaces.get(pod.namespace, {}),
+            node_labels=self._node_labels,
+        )
+
+    def _found(self, pod: Pod) -> None:
+        if pod.manifest:
+            self._manifests[pod.manifest] = pod.uid
+        self._absent.difference_update(pod.path_uids)
+        self.revision += 1
+        self._tell(pod.path_uids)
+
+    def _renew(self, entries: Iterable[_Entry]) -> None:
+        """Makes given answers again; one that comes out equal stays the object that it was."""
+        self.revision += 1
+        changed: set[str] = set()
+        for entry in entries:
+            _drop_old_runs(entry)
+            for key, answer in entry.answers.items():
+                renewed = self._describe(entry.pod, key)
+                if renewed != answer:
+                    entry.answers[key] = renewed
+                    changed.add(key[0])
+        self._tell(changed)
+
+    def _forget(self, pod: Pod) -> None:
+        del self._entries[pod.uid]
+        if self._manifests.get(pod.manifest) == pod.uid:
+            del self._manifests[pod.manifest]
+        self.revision += 1
+
+    def _tell(self, path_uids: Iterable[str]) -> None:
+        for uid in path_uids:
+            for callback in self._callbacks:
+                callback(uid)
+
+
+def _drop_old_runs(entry: _Entry) -> None:
+    runs = entry.pod.runs
+    for key in list(entry.answers):
+        _, container, restart = key
+        if restart is not None and container in runs and restart < runs[container].restarts - KEEP_RUNS:
+            del entry.answers[key]

@@ -1,0 +1,53 @@
+"""The cache on disk: what serves a restart while the API is down. Replaced by what the watch tells."""
+
+import os
+import threading
+from pathlib import Path
+
+import msgspec
+
+from shipper.durable import sync
+from shipper.filters.kubernetes.pod import Pod
+
+VERSION = 1
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    version: int = VERSION
+    pods: list[Pod] = []
+    namespaces: dict[str, dict[str, str]] = {}
+    node_labels: dict[str, str] = {}
+
+
+class SnapshotFile:
+    """Written whole or not at all. The calls block: use them in a thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._saving = threading.Lock()  # a cancelled task leaves its thread behind, at work
+
+    def __repr__(self) -> str:
+        return f"<SnapshotFile {self._path}>"
+
+    def load(self) -> Snapshot:
+        """An empty one where there is none. Raises OSError, or ValueError for what cannot be read."""
+        try:
+            body = self._path.read_bytes()
+        except FileNotFoundError:
+            return Snapshot()
+        snapshot = msgspec.json.decode(body, type=Snapshot)
+        if snapshot.version != VERSION:
+            raise ValueError(f"it has version {snapshot.version}, this is for version {VERSION}")
+        return snapshot
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Raises OSError. A crash at any line leaves the old snapshot, or the new one."""
+        body = msgspec.json.encode(snapshot)
+        with self._saving:
+            temporary = self._path.with_suffix(".tmp")
+            with temporary.open("wb") as file:
+                file.write(body)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self._path)
+            sync(self._path.parent)

@@ -1,0 +1,264 @@
+"""Finds log files: one walk over the globs, without opening anything.
+
+Runs in a thread. A folder's live files and their rotated siblings come out together as a `Family`, the unit that
+identity is decided for. Paths are strings, with a leading slash but none at the end: there are thousands in a scan.
+"""
+
+# ruff: noqa: PTH100, PTH112, PTH116, PTH118
+
+import fnmatch
+import os
+import re
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+
+from shipper.inputs.tail.paths import Name, name_of, pod_source
+
+_TOKEN = re.compile(r"\\.|\[[^\]]*\]|\.")  # of a translated glob: escaped, a class, any character
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One file on disk, as its folder and inode tell."""
+
+    path: str
+    name: Name
+    device: int
+    inode: int
+    size: int  # on disk: compressed for a .gz
+    modified_ns: int
+    target: str = ""  # where it leads, for a link
+
+
+@dataclass(slots=True)
+class Family:
+    """A live path and its rotated siblings, oldest first. The live file may be missing."""
+
+    live_path: str
+    files: list[Found]
+
+
+@dataclass(slots=True)
+class Scan:
+    """`folders`: those whose files were read; a family of one of them that is not here is gone."""
+
+    families: dict[str, Family] = field(default_factory=dict)
+    folders: set[str] = field(default_factory=set)
+    problems: dict[str, str] = field(default_factory=dict)  # path -> why it cannot be read
+    excluded: set[str] = field(default_factory=set)
+
+
+class Scanner:
+    """`patterns` and `exclude` are globs of paths. Links may lead into the folders of `patterns`, and into `follow`."""
+
+    def __init__(
+        self,
+        patterns: Iterable[str],
+        *,
+        exclude: Iterable[str] = (),
+        follow: Iterable[str] = (),
+        include_namespaces: Iterable[str] = (),
+        exclude_namespaces: Iterable[str] = (),
+        own_pod: tuple[str, str] | None = None,
+    ) -> None:
+        self.patterns = [os.path.abspath(p) for p in patterns]
+        self._parts = [_split(p) for p in self.patterns]
+        self._exclude = [_regex(os.path.abspath(p)) for p in exclude]
+        self._include_ns, self._exclude_ns = list(include_namespaces), list(exclude_namespaces)
+        self._own_pod = own_pod
+        self.roots = sorted({_fixed_part(p) for p in self._parts})
+        self._follow = [os.path.abspath(p) for p in follow]
+
+    def __repr__(self) -> str:
+        return f"<Scanner of {', '.join(self.patterns)}>"
+
+    def scan(self, below: str = "/") -> Scan:
+        """Everything that matches, under `below` only."""
+        out = Scan()
+        for parts in self._parts:
+            self._walk("", parts, below.rstrip("/"), out)
+        for family in out.families.values():
+            paths = {f.path for f in family.files if not f.name.is_live}
+            family.files = [f for f in family.files if not _is_double(f, paths)]
+            family.files.sort(key=lambda f: (f.name.order, f.path))
+        return out
+
+    def depths(self) -> list[tuple[str, int]]:
+        """The fixed folder of each pattern, and how many parts of it lie below."""
+        roots = map(_fixed_part, self._parts)
+        return [(root, len(parts) - len(_split(root))) for root, parts in zip(roots, self._parts, strict=True)]
+
+    def takes(self, path: str) -> bool:
+        """Whether a scan would look at this file, as far as its path tells."""
+        folder, _, file = path.rpartition("/")
+        name = name_of(file)
+        if name is None or self._is_left_out(folder) or self._is_left_out(folder.rpartition("/")[0]):
+            return False
+        candidates = (path, f"{folder}/{name.live}")
+        return any(_regex(pattern).fullmatch(c) for pattern in self.patterns for c in candidates) and not any(
+            regex.fullmatch(c) for regex in self._exclude for c in candidates
+        )
+
+    def covers(self, live_path: str, path: str) -> bool:
+        """Whether a scan would find this file, of that live path; as far as paths tell."""
+        folder = live_path.rpartition("/")[0]
+        if self._is_left_out(folder) or self._is_left_out(folder.rpartition("/")[0]):
+            return False
+        if any(regex.fullmatch(p) for regex in self._exclude for p in (path, live_path)):
+            return False
+        return any(_regex(pattern).fullmatch(live_path) for pattern in self.patterns)
+
+    def _walk(self, folder: str, parts: list[str], below: str, out: Scan) -> None:
+        head, rest = parts[0], parts[1:]
+        if not rest:
+            if folder == below or folder.startswith(f"{below}/"):
+                self._read_folder(folder or "/", head, out)
+            return
+        if head == "**":
+            self._walk(folder, rest, below, out)
+            for name in self._subfolders(folder, "*", below, out, may_be_link=False):  # links may go round for ever
+                self._walk(f"{folder}/{name}", parts, below, out)
+        elif not _is_glob(head):
+            if self._is_wanted(f"{folder}/{head}", below, out):
+                self._walk(f"{folder}/{head}", rest, below, out)
+        else:
+            for name in self._subfolders(folder, head, below, out, may_be_link=True):
+                self._walk(f"{folder}/{name}", rest, below, out)
+
+    def _subfolders(self, folder: str, pattern: str, below: str, out: Scan, *, may_be_link: bool) -> list[str]:
+        wanted = below[len(folder) + 1 :].partition("/")[0] if below.startswith(f"{folder}/") else None
+        if wanted is not None and not fnmatch.fnmatchcase(wanted, pattern):
+            return []
+        names = []
+        for entry in self._entries(folder or "/", out):
+            if (entry.name != wanted) if wanted is not None else not fnmatch.fnmatchcase(entry.name, pattern):
+                continue
+            if not entry.is_dir(follow_symlinks=may_be_link):
+                continue
+            if entry.is_symlink() and not self._may_follow(entry.path, out):
+                continue
+            if self._is_wanted(f"{folder}/{entry.name}", below, out):
+                names.append(entry.name)
+        return names
+
+    def _is_wanted(self, path: str, below: str, out: Scan) -> bool:
+        """A pod's folder of a namespace that is left out is not even entered."""
+        if path != below and not below.startswith(f"{path}/") and not path.startswith(f"{below}/"):
+            return False
+        if self._is_left_out(path):
+            out.excluded.add(path)
+            return False
+        return True
+
+    def _is_left_out(self, folder: str) -> bool:
+        source = pod_source("", f"{folder}/x/0.log")
+        if source.namespace is None:
+            return False
+        if self._include_ns and not any(fnmatch.fnmatchcase(source.namespace, g) for g in self._include_ns):
+            return True
+        is_excluded = any(fnmatch.fnmatchcase(source.namespace, g) for g in self._exclude_ns)
+        return is_excluded or (source.namespace, source.pod) == self._own_pod
+
+    def _entries(self, folder: str, out: Scan) -> "list[os.DirEntry[str]]":
+        try:
+            with os.scandir(folder) as entries:
+                return list(entries)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as exc:
+            out.problems[folder] = exc.strerror or str(exc)
+            return []
+
+    def _read_folder(self, folder: str, pattern: str, out: Scan) -> None:
+        found = self._entries(folder, out)
+        if not found and (folder in out.problems or not os.path.isdir(folder)):
+            return
+        out.folders.add(folder)
+        live = {e.name for e in found if fnmatch.fnmatchcase(e.name, pattern)}
+        for entry in found:
+            name = name_of(entry.name, known=live)
+            if name is None or not (name.live in live or fnmatch.fnmatchcase(name.live, pattern)):
+                continue
+            live_path = os.path.join(folder, name.live)
+            if any(regex.fullmatch(p) for regex in self._exclude for p in (entry.path, live_path)):
+                out.excluded.add(live_path)
+                continue
+            file = self._look(entry, name, out)
+            if file is not None:
+                files = out.families.setdefault(live_path, Family(live_path, [])).files
+                if all(other.path != file.path for other in files):  # two patterns may meet in one folder
+                    files.append(file)
+
+    def _look(self, entry: "os.DirEntry[str]", name: Name, out: Scan) -> Found | None:
+        target = ""
+        try:
+            if entry.is_symlink():
+                target = os.path.realpath(entry.path)
+                if not self._may_follow(entry.path, out):
+                    return None
+                info = os.stat(target, follow_symlinks=False)
+            else:
+                info = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            out.problems[entry.path] = exc.strerror or str(exc)
+            return None
+        if not stat.S_ISREG(info.st_mode):
+            if not stat.S_ISDIR(info.st_mode):
+                out.problems[entry.path] = "is not a regular file"
+            return None
+        return Found(entry.path, name, info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, target)
+
+    def may_read(self, real: str) -> bool:
+        """`real`: a path without links."""
+        allowed = (os.path.realpath(root) for root in (*self.roots, *self._follow))
+        return any(real == root or real.startswith(root.rstrip("/") + "/") for root in allowed)
+
+    def _may_follow(self, path: str, out: Scan) -> bool:
+        real = os.path.realpath(path)
+        if self.may_read(real):
+            return True
+        out.problems[path] = (
+            f"is a link to {real}, outside of the input's folders; "
+            "add its folder to the input's `follow` if that is meant"
+        )
+        return False
+
+
+def _is_double(file: Found, paths: set[str]) -> bool:
+    """Rotated files exist in both forms while they are compressed: plain wins."""
+    return file.name.is_gzip and file.path.removesuffix(".gz") in paths
+
+
+def _split(path: str) -> list[str]:
+    return [part for part in path.split("/") if part]
+
+
+def _is_glob(part: str) -> bool:
+    return any(c in part for c in "*?[")
+
+
+def _fixed_part(parts: list[str]) -> str:
+    """The deepest folder that holds all matches."""
+    fixed = []
+    for part in parts[:-1]:
+        if _is_glob(part):
+            break
+        fixed.append(part)
+    return "/" + "/".join(fixed)
+
+
+@cache
+def _regex(pattern: str) -> re.Pattern[str]:
+    """A glob over a whole path: `*` stops at a slash, `**` is any number of folders."""
+    out = []
+    for part in pattern.split("/"):
+        if part == "**":
+            out.append(r"(?:[^/]+/)*")
+            continue
+        piece = fnmatch.translate(part).removeprefix("(?s:").removesuffix(r")\Z")
+        out.append(_TOKEN.sub(lambda m: "[^/]" if m[0] == "." else m[0], piece) + "/")
+    return re.compile("".join(out).removesuffix("/"), re.DOTALL)

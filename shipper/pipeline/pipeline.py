@@ -1,0 +1,615 @@
+"""Starts, drains and stops the stages, in one task group; and is what the inputs tell of log files."""
+
+import asyncio
+import contextlib
+import logging
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from shipper.checkpoint import Checkpoint, Stored
+from shipper.document import time_ns, valid_name
+from shipper.errors import ShipperError, StateError
+from shipper.filters.base import MetadataSource
+from shipper.inputs.tail.catalog import Catalog
+from shipper.inputs.tail.generation import Generation, restore_cursor
+from shipper.inputs.tail.input import TailInput
+from shipper.ledger import SKIPPED, SPOOLED, Cursor
+from shipper.log import fields
+from shipper.metrics import Metrics
+from shipper.outputs.worker import OutputWorker
+from shipper.pipeline.crew import Crew, Start
+from shipper.pipeline.journal import Journal
+from shipper.pipeline.lanes import Lanes
+from shipper.pipeline.plans import Plans
+from shipper.pipeline.pump import Pump
+from shipper.pipeline.sweep import Sweep
+from shipper.tasks import TaskGuard
+
+log = logging.getLogger(__name__)
+
+TEND_S = 5.0
+LONGEST_TAIL_BYTES = 1 << 20  # looked through for the last end of a line
+ONCE_PATIENCE_S = 60.0  # --once gives up when nothing was confirmed for so long
+
+
+class OnceStalled(ShipperError):
+    """`--once`: no destination has confirmed anything for a minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    drain_timeout_s: float
+    hold_deleted_bytes: int
+    history_s: float
+    read_from: Mapping[str, str]  # input -> head, end
+    memory_limit: int | None = None  # shared by all outputs; None: each keeps the limit of its worker
+
+
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """What a configuration asks of a pipeline that runs: all of it is there, and only has to be taken over."""
+
+    settings: Settings
+    plans: Plans
+    inputs: Sequence[TailInput]  # those that go on included
+    workers: Mapping[str, OutputWorker]  # likewise
+    metadata: MetadataSource | None
+    starts: Mapping[str, Start] = field(default_factory=dict)  # outputs that may start only when others have gone
+
+
+class Pipeline:
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        metrics: Metrics,
+        checkpoint: Checkpoint,
+        stored: Stored,
+        plans: Plans,
+        workers: Mapping[str, OutputWorker],
+        metadata: MetadataSource | None,
+    ) -> None:
+        self.inputs: list[TailInput] = []
+        self.metadata = metadata
+        self.metrics = metrics
+        self.started_at = time.time()
+        self.is_reading = False
+        self.has_scanned = False
+        self._settings, self._plans, self._stored = settings, plans, stored
+        self._committed_at = checkpoint.committed_at
+        self._checkpoint, self._was_idle = checkpoint, checkpoint.take_idle_note()
+        self._generations: dict[int, Generation] = {}
+        self._next_id = max(stored.generations, default=0) + 1
+        durables = {w.name: w.output.durable for w in workers.values() if w.output.durable is not None}
+        self.journal = Journal(checkpoint, durables, self._generations.values, on_durable=self._is_durable)
+        self.crew = Crew(workers, self.journal, rewind=self._rewind, on_room=self._on_room)
+        self.workers = self.crew.workers
+        lanes, sweep = Lanes(plans, self.workers, metrics), Sweep(plans, self.workers, metrics)
+        self.pump = Pump(plans, lanes, sweep, self.workers, on_damage=self._damaged)
+        self.on_tend: Callable[[], None] = lambda: None
+        self.on_forgotten_output: Callable[[str], None] = lambda _: None  # its history is over: what it keeps may go
+        self._uids: dict[str, list[Generation]] = {}
+        self._keepers = {*stored.rows, *durables}  # outputs that may have rows of their own in the state
+        self._may_skip = stored.is_first_start
+        self._guard: TaskGuard | None = None
+        self._watch: asyncio.Task[None] | None = None  # of the metadata
+
+    def __repr__(self) -> str:
+        return f"<Pipeline of {len(self._generations)} generations>"
+
+    # -- shipper.inputs.tail.catalog.Listener -------------------------------------------------------------------------
+
+    def new_id(self) -> int:
+        self._next_id += 1
+        return self._next_id - 1
+
+    def adopt(self, generation: Generation, *, may_skip: bool) -> None:
+        self._register(generation)
+        for name in self._plans.may_ever_take(generation):
+            generation.cursors[name] = _new_cursor(generation, name)
+        if may_skip and self._may_skip:
+            self._skip_to_end(generation, generation.cursors)
+        if generation.must_commit_first:
+            self.journal.hurry()
+        self.changed(generation)
+
+    def changed(self, generation: Generation) -> None:
+        self.pump.changed(generation)
+
+    def lose(self, generation: Generation, reason: str, *, has_gap: bool) -> None:
+        for cursor in generation.cursors.values():
+            instead = self._plans.fate_unread(generation, cursor.output)
+            given_up = cursor.give_up(generation.size, reason, instead=instead)
+            if given_up.lost:
+                self.count_loss(generation, cursor.output, reason, given_up.lost)
+            if given_up.in_doubt:
+                _say_in_doubt(generation, cursor.output, reason, given_up.in_doubt)
+            if has_gap or given_up.in_doubt:
+                self.metrics.lost_gaps.labels(cursor.output, *_labels(generation), reason).inc()
+        if has_gap:
+            generation.gaps += 1
+            generation.is_dirty = True
+            log.error(
+                "a log file went away while it was not watched; nobody knows how much of it was missed",
+                extra=fields(path=generation.path, known_bytes=generation.size),
+            )
+        if generation.following is not None:
+            self.changed(generation.following)  # its turn has come
+
+    def _is_durable(self, generation: Generation) -> None:
+        """Its id, or that the following one need not wait for it any more."""
+        for each in (generation, generation.following):
+            if each is not None:
+                self.changed(each)
+
+    def _damaged(self, generation: Generation) -> None:
+        self.lose(generation, "damaged", has_gap=False)
+
+    def count_loss(self, generation: Generation, output: str, reason: str, count: int) -> None:
+        self.metrics.lost_bytes.labels(output, *_labels(generation), reason).inc(count)
+        log.error(
+            "bytes of a log file were lost",
+            extra=fields(output=output, path=generation.path, bytes=count, reason=reason),
+        )
+
+    def _skip_to_end(self, generation: Generation, outputs: Iterable[str]) -> None:
+        """These are not to have what is there already, where `read_from` says so."""
+        if self._settings.read_from.get(generation.source.input) == "end":
+            border = _last_border(generation)
+            for name in outputs:
+                _skip(generation, name, border)
+
+    # -- generations --------------------------------------------------------------------------------------------------
+
+    def _register(self, generation: Generation) -> None:
+        self._generations[generation.id] = generation
+        if generation.source.uid is not None:
+            self._uids.setdefault(generation.source.uid, []).append(generation)
+
+    def find(self, id_: int) -> Generation | None:
+        return self._generations.get(id_)
+
+    def generations(self) -> Iterable[Generation]:
+        return self._generations.values()
+
+    def restore(self) -> None:
+        """What the checkpoint knows, before the first scan. A new output gets cursors wherever a file may still be."""
+        now = time.time()
+        for row in self._stored.generations.values():
+            generation = Generation.from_row(row, "")
+            self._register(generation)
+            rows = self._stored.cursors.get(row.id, {}).values()
+            generation.parked = {cursor.output: restore_cursor(cursor) for cursor in rows}
+            self._place(generation, None, now)
+            self._seat(generation, now)
+            generation.awaits_scan = False  # nothing is read before the first one
+            for cursor in generation.parked.values():
+                if cursor.parked_at is None:
+                    cursor.park(now)
+            self._doubt_what_is_repeated(generation)  # also of one whose file is not found any more
+            reached = (max(c.position, *(end for _, end in c.ahead), 0) for c in generation.cursors.values())
+            generation.read_to = max(reached, default=0)
+
+    def _place(self, generation: Generation, catalog: Catalog | None, now: float) -> None:
+        """With the input that takes its file, by what is configured now; it was in `catalog` so far.
+
+        Where an input's name has changed, another one that takes the file goes on with it.
+        """
+        home = self._home(generation)
+        generation.awaits_scan = generation.awaits_scan or (home is not None and home.catalog is not catalog)
+        if catalog is not None and home is None:
+            catalog.forget(generation)
+            generation.readings.clear()
+        elif home is not None and home.catalog is not catalog:
+            home.catalog.join(generation, catalog.part_with(generation) if catalog is not None else None)
+        if (home is None) != (generation.left_out_at is not None):
+            generation.left_out_at, generation.is_dirty = now if home is None else None, True
+
+    def _home(self, generation: Generation) -> TailInput | None:
+        own_first = sorted(self.inputs, key=lambda tail: tail.name != generation.source.input)
+        live_path, path = generation.source.path, generation.path
+        return next((tail for tail in own_first if tail.scanner.covers(live_path, path)), None)
+
+    def _seat(self, generation: Generation, now: float) -> list[str]:
+        """Gives cursors to the outputs that may have its records, and parks those of others. -> who begins at its head.
+
+        A file that is gone is nothing to begin with.
+        """
+        wanted = self._plans.may_ever_take(generation) if generation.left_out_at is None else []
+        for name in [name for name in generation.cursors if name not in wanted]:
+            generation.park(name, now)
+        begun = []
+        for name in wanted:
+            if name in generation.parked:
+                generation.unpark(name)
+            elif name not in generation.cursors and generation.gone_at is None:
+                generation.cursors[name] = _new_cursor(generation, name)
+                begun.append(name)
+            else:
+                continue
+            generation.forget_seam()
+        return begun
+
+    def waits_for_metadata(self, generation: Generation) -> bool:
+        return any(self._plans.waits(generation, name) for name in generation.cursors)
+
+    def metadata_changed(self, uid: str) -> None:
+        """The metadata of a pod is known now, or differs."""
+        for generation in self._uids.get(uid, ()):
+            self._plans.forget(generation)
+            self.pump.changed(generation)
+
+    def _tend(self) -> None:
+        """Housekeeping: closes what is done, bounds what is deleted, forgets what is history."""
+        now, held = time.time(), []
+        for generation in list(self._generations.values()):
+            if generation.left_out_at is None:
+                if generation.is_final and generation.file is not None and generation.is_done():
+                    self._input_of(generation).catalog.release(generation)
+                    self._plans.forget(generation)  # there are many that are history: they keep what the ledger needs
+                    generation.readings.clear()
+                if generation.is_deleted and generation.file is not None:
+                    held.append(generation)
+                self._finish_terminated(generation)
+            self._end_history(generation, now)
+        self._bound_held(held)
+        self._forget_outputs()
+        if self.metadata is not None:
+            self.metadata.retain({u for u, gs in self._uids.items() if any(_may_be_read(g) for g in gs)})
+
+    def _finish_terminated(self, generation: Generation) -> None:
+        """The last words of a container that has ended: containerd writes them as `P`, and no `F` will come."""
+        stood_still = generation.is_stalled() and generation.stood_at == generation.size
+        generation.stood_at = generation.size
+        if stood_still and not generation.is_final and self._plans.has_ended(generation):
+            self._input_of(generation).catalog.finish(generation)
+
+    def _end_history(self, generation: Generation, now: float) -> None:
+        """Forgets what nobody has asked for in that long: cursors that are parked, and in the end the file itself."""
+        for cursor in list(generation.parked.values()):
+            is_over = cursor.parked_at is not None and now - cursor.parked_at > self._settings.history_s
+            is_uploaded_yet = SPOOLED in cursor.fates and cursor.output in self.workers
+            if is_over and not cursor.segments and not is_uploaded_yet:
+                self._forget_cursor(generation, cursor)
+        since = generation.gone_at if generation.gone_at is not None else generation.left_out_at
+        if since is None or now - since <= self._settings.history_s or not generation.is_done():
+            return
+        if not any(SPOOLED in c.fates or c.pending(generation.end) for c in generation.all_cursors()):
+            self._forget(generation)
+
+    def _forget_cursor(self, generation: Generation, cursor: Cursor) -> None:
+        """What its output has left in its spool goes with it."""
+        if count := cursor.fates.get(SPOOLED, 0):
+            self.count_loss(generation, cursor.output, "abandoned", count)
+        del generation.parked[cursor.output]
+        generation.is_dirty = True  # its size may have been told by this cursor alone
+        self.journal.forget_cursor(generation, cursor.output)
+
+    def _forget_outputs(self) -> None:
+        """Of those that were removed, whose last cursor is forgotten, nothing is kept."""
+        absent = self._keepers - {worker.name for worker in self.crew.everybody()}
+        kept = {name for g in self._generations.values() for name in g.parked} if absent else set()
+        for name in absent - kept:
+            self._keepers.discard(name)
+            self.journal.forget_output(name)
+            self.on_forgotten_output(name)
+            log.warning(
+                "the state of an output that is not configured any more is forgotten", extra=fields(output=name)
+            )
+
+    def _bound_held(self, held: Sequence[Generation]) -> None:
+        total = sum(g.unread_bytes() for g in held)
+        for generation in sorted(held, key=lambda g: g.gone_at or 0):
+            if total <= self._settings.hold_deleted_bytes:
+                return
+            total -= generation.unread_bytes()
+            self.lose(generation, "hold_deleted", has_gap=False)
+
+    def _forget(self, generation: Generation) -> None:
+        del self._generations[generation.id]
+        if generation.source.uid is not None:
+            self._uids[generation.source.uid].remove(generation)
+            if not self._uids[generation.source.uid]:
+                del self._uids[generation.source.uid]
+        self._plans.forget(generation)
+        if generation.left_out_at is None:
+            self._input_of(generation).catalog.forget(generation)
+        self.journal.forget(generation)
+
+    def _input_of(self, generation: Generation) -> TailInput:
+        return next(i for i in self.inputs if i.name == generation.source.input)
+
+    def _rewind(self, output: str) -> None:
+        """What its worker has left without a fate is to be read again, by whoever works for it next."""
+        closed = []
+        for generation in self._generations.values():
+            cursor = generation.cursor_of(output)
+            if cursor is not None and cursor.segments:
+                since = _sent_since(generation, cursor, time.time())
+                cursor.rewind(since, is_unheard=output not in self.journal.durables)
+                generation.readings.pop(output, None)
+                self.changed(generation)
+                if generation.file is None and generation.left_out_at is None:
+                    self._input_of(generation).catalog.look(generation)
+                    closed.append(generation)
+        if closed and self._guard is not None:
+            self._guard.start(self.rescan, name="open again what is to be read again")
+
+    def _on_room(self) -> None:
+        self.pump.room()
+
+    # -- another configuration ----------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """While this lasts no file is looked for, nothing is read, and nothing is written into a batch."""
+        async with contextlib.AsyncExitStack() as stack:
+            for tail in self.inputs:
+                await stack.enter_async_context(tail.between_scans())
+                await stack.enter_async_context(tail.catalog.measuring)
+            await stack.enter_async_context(self.pump.between_rounds())
+            yield
+
+    def _newcomers(self, new: Arrangement) -> set[str]:
+        """Outputs that no cursor belongs to."""
+        known = {cursor.output for g in self._generations.values() for cursor in g.all_cursors()}
+        return new.workers.keys() - known
+
+    async def borders(self, new: Arrangement) -> Mapping[int, int]:
+        """Where new outputs begin in each file whose input says `read_from: end`: generation -> offset."""
+        read_from = new.settings.read_from if self._newcomers(new) else {}
+        late = [g for g in self._generations.values() if read_from.get(g.source.input) == "end"]
+        for generation in late:
+            generation.is_reading = True
+        try:
+            return await asyncio.to_thread(lambda: {g.id: _last_border(g) for g in late})
+        finally:
+            for generation in late:
+                generation.end_read()
+
+    def exchange(self, new: Arrangement, borders: Mapping[int, int]) -> None:
+        """Another configuration from now on; to be called while it is `held`.
+
+        There is nothing between the old and the new. What was read before is delivered as it was to be.
+        """
+        newcomers = self._newcomers(new)
+        catalogs, now = {tail.name: tail.catalog for tail in self.inputs}, time.time()
+        self.pump.begin_anew(self._generations.values())
+        self._settings = new.settings
+        self._plans.become(new.plans)
+        self._exchange_inputs(new.inputs)
+        self._exchange_metadata(new.metadata)
+        self.crew.memory_limit = new.settings.memory_limit
+        self.crew.exchange(new.workers, new.starts, drain_s=new.settings.drain_timeout_s)
+        self._keepers |= {name for name, worker in new.workers.items() if worker.output.durable is not None}
+        for generation in self._generations.values():
+            self._place(generation, catalogs[generation.source.input] if generation.left_out_at is None else None, now)
+            for name in self._seat(generation, now):
+                if name in newcomers:
+                    _skip(generation, name, borders.get(generation.id, 0))
+            if generation.left_out_at is None and generation.file is None and generation.has_unread():
+                generation.awaits_scan = True
+                self._input_of(generation).catalog.look(generation)
+        for tail in self.inputs:
+            if self._guard is not None and not tail.is_started:
+                tail.start(self._guard)
+
+    def _exchange_inputs(self, new: Sequence[TailInput]) -> None:
+        old = self.inputs
+        self.inputs = list(new)
+        for tail in old:
+            if tail not in self.inputs:
+                tail.end()
+        for tail in self.inputs:
+            if tail not in old and any(tail.catalog is before.catalog for before in old):
+                tail.take_over()
+
+    def _exchange_metadata(self, new: MetadataSource | None) -> None:
+        if new is self.metadata:
+            return
+        if self._watch is not None:
+            self._watch.cancel()
+        self.metadata = new
+        self._start_metadata()
+
+    def _start_metadata(self) -> None:
+        self._watch = None
+        if self.metadata is not None and self._guard is not None:
+            self._watch = self._guard.start(self.metadata.run, name="kubernetes", endless=True, restart_s=1)
+
+    async def rescan(self) -> None:
+        """Finds what an exchange has left to be found."""
+        waiting = [g for g in self._generations.values() if g.awaits_scan]
+        for tail in list(self.inputs):
+            await tail.rescan()
+        for generation in waiting:
+            generation.awaits_scan = False
+            self.changed(generation)
+            if generation.following is not None:
+                self.changed(generation.following)
+
+    async def _tend_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(TEND_S)
+            self._tend()
+            self.on_tend()
+
+    # -- running ------------------------------------------------------------------------------------------------------
+
+    async def run(self, stop: asyncio.Event, *, once: bool, beside: Callable[[TaskGuard], None] | None = None) -> None:
+        """Until `stop` is set (or, with `once`, until all that is there is confirmed); drains; then returns.
+
+        `beside` starts what else is to run while it reads. Raises OnceStalled.
+        """
+        async with TaskGuard(errors=self.metrics.task_errors) as guard:
+            self._guard = guard
+            guard.start(self.journal.run, name="journal", endless=True, restart_s=1)
+            self.crew.start(guard)
+            self._start_metadata()
+            try:
+                for tail in self.inputs:
+                    tail.catalog.is_once = once
+                await self._scan(once=once)
+                self._skip_for_new_outputs()
+                for generation in self._generations.values():
+                    self._doubt_what_is_repeated(generation)
+                self._may_skip, self.has_scanned = False, True
+                pump = guard.start(self.pump.run, name="pump", endless=True)
+                guard.start(self._tend_for_ever, name="tend", endless=True, restart_s=1)
+                self.is_reading = True
+                if once:
+                    await self._until_done(stop)
+                else:
+                    for tail in self.inputs:
+                        tail.start(guard)
+                    if beside is not None:
+                        beside(guard)
+                    await stop.wait()
+                self.is_reading = False
+                pump.cancel()
+                await self._drain()
+            finally:
+                guard.cancel()
+
+    async def _scan(self, *, once: bool) -> None:
+        for tail in self.inputs:
+            await tail.rescan()
+        for generation in self._generations.values() if once else ():
+            if generation.limit is None:
+                generation.limit = generation.size
+
+    def _skip_for_new_outputs(self) -> None:
+        """Those that no cursor of the state belongs to."""
+        known = {name for rows in self._stored.cursors.values() for name in rows}
+        for id_ in self._stored.generations:
+            if (generation := self._generations.get(id_)) is not None:
+                self._skip_to_end(generation, generation.cursors.keys() - known)
+
+    def _doubt_what_is_repeated(self, generation: Generation) -> None:
+        """An earlier process may have sent what is on disk already, behind the last commit of its cursors (if any).
+
+        Where that process was killed, it may have been delivered, too; but what a `Durable` output has beyond its
+        cursors is cut off at the start, unless the cursors have forgotten it.
+        """
+        if self._committed_at is None:
+            return
+        end = _known_end(generation)
+        for cursor in generation.all_cursors():
+            is_cut_back = cursor.output in self.journal.durables and not self._checkpoint.is_mended
+            is_unheard = not self._was_idle and not is_cut_back
+            cursor.expect(end, _sent_since(generation, cursor, self._committed_at), is_unheard=is_unheard)
+
+    async def _is_all_done(self) -> bool:
+        """Where more files wait than may be open, the next ones are opened when those that are open are done."""
+        is_left = False
+        for generation in self._generations.values():
+            if not generation.is_done():
+                if generation.file is not None:
+                    return False  # thousands more need not be asked
+                is_left = True
+        if is_left:
+            await self._scan(once=True)
+        return all(g.file is None or g.is_done() for g in self._generations.values())
+
+    async def _until_done(self, stop: asyncio.Event) -> None:
+        acked = {w.name: w.last_ack for w in self.workers.values()}
+        since = time.monotonic()
+        while not stop.is_set():
+            if await self._is_all_done():
+                return
+            now_acked = {w.name: w.last_ack for w in self.workers.values()}
+            if now_acked != acked:
+                acked, since = now_acked, time.monotonic()
+            if time.monotonic() - since > ONCE_PATIENCE_S:
+                errors = {w.name: w.last_error for w in self.workers.values() if w.last_error}
+                raise OnceStalled(
+                    f"no output has confirmed anything for {ONCE_PATIENCE_S:.0f} s; last errors: {errors}"
+                )
+            for worker in self.workers.values():
+                if not self.pump.waiting():
+                    worker.seal()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await stop.wait()
+
+    async def _drain(self) -> None:
+        """Delivers what is in flight and uploads what is spooled, as far as the time allows; then saves."""
+        failures: list[Exception] = []
+        try:
+            async with asyncio.timeout(self._settings.drain_timeout_s):
+                failures = await self.crew.drain()
+        except TimeoutError:
+            left = {w.name: w.used_bytes for w in self.crew.everybody() if w.used_bytes}
+            log.warning(
+                "the time to drain is over; what is not delivered is read again at the next start",
+                extra=fields(in_flight_bytes=left),
+            )
+        if not await self.journal.commit():
+            raise StateError(f"the last checkpoint could not be written: {self.journal.last_error}")
+        for failure in failures:
+            raise failure
+        if not any(w.used_bytes for w in self.crew.everybody()):
+            self._checkpoint.note_idle()
+
+
+def _sent_since(generation: Generation, cursor: Cursor, latest: float) -> float:
+    """No record behind a cursor was sent before the last one in front of it was written, nor before its file was seen;
+    `latest`: nor later than this, whatever the node's clock said.
+    """
+    written = time_ns(cursor.acked_state.last_time or generation.first_seen) / 1e9
+    return min(written or latest, latest)
+
+
+def _known_end(generation: Generation) -> int:
+    """How much of it there is; no end where that is not known (yet): it was not found, or is still measured."""
+    is_measured = generation.seen is not None and not generation.is_gzip
+    return generation.size if is_measured or generation.is_final else sys.maxsize
+
+
+def _new_cursor(generation: Generation, output: str) -> Cursor:
+    state = generation.start_state()
+    return Cursor(generation.id, output, state=state, acked_state=state)
+
+
+def _say_in_doubt(generation: Generation, output: str, reason: str, count: int) -> None:
+    log.error(
+        "a log file is gone, and nobody knows how much of its rest was delivered before shipper was killed",
+        extra=fields(output=output, path=generation.path, bytes_at_most=count, reason=reason),
+    )
+
+
+def _may_be_read(generation: Generation) -> bool:
+    """What its pod is called must stay known: lines may come after the API server has forgotten it."""
+    return generation.left_out_at is None and (generation.has_unread() or not generation.is_final)
+
+
+def _last_border(generation: Generation) -> int:
+    """Where the last complete line of a file ends, or a file that is final; 0 where that cannot be known. Blocks."""
+    if generation.is_final:
+        return generation.size
+    if generation.file is None or generation.is_gzip:
+        return 0
+    for length in (4096, LONGEST_TAIL_BYTES):
+        begin = max(0, generation.size - length)
+        try:
+            newline = generation.file.read(begin, generation.size - begin).rfind(b"\n")
+        except OSError:  # whoever reads the file for its records says so
+            return 0
+        if newline >= 0:
+            return begin + newline + 1
+    return 0
+
+
+def _skip(generation: Generation, output: str, border: int) -> None:
+    """What lies before it is not for this output."""
+    if border:
+        fates = {SKIPPED: border}
+        generation.cursors[output].take(border, state=generation.start_state(), fates=fates, records=0)
+        generation.read_to = max(generation.read_to, border)
+
+
+def _labels(generation: Generation) -> tuple[str, str, str]:
+    source = generation.source
+    return valid_name(source.namespace), valid_name(source.pod or source.path), valid_name(source.container)

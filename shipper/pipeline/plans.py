@@ -1,0 +1,186 @@
+"""What is decided once per container: its plan, and the envelopes of its documents. Made anew when metadata changes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from shipper import native
+from shipper.document import make_envelope, reserved_keys
+from shipper.encode import Frame, NativeForm, native_form
+from shipper.filters.base import Lookup, Metadata, MetadataSource
+from shipper.inputs.tail.generation import Generation
+from shipper.ledger import UNMATCHED, filtered
+from shipper.outputs.base import Output
+from shipper.record import Envelope
+from shipper.router import EMPTY, Choice, Plan, Router, Subject, first_fitting
+
+MOST_ENVELOPES = 64  # kept for one container, and as many targets
+
+
+class Way(NamedTuple):
+    """How records of one container come into one output, all under one target."""
+
+    target: str
+    envelope: Envelope
+    time_prefix: bytes  # what their times must have in common for that
+    tag: str
+    form: NativeForm | None  # where the native twin knows them
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A plan, and what of its documents is the same for many chunks."""
+
+    plan: Plan
+    frame: Frame
+    envelopes: dict[tuple[bytes | None, bytes], Envelope] = field(default_factory=dict)  # by what outputs frame them in
+    targets: dict[tuple[str, bytes], str] = field(default_factory=dict)  # by output and leading part of the time
+    ways: dict[str, Way] = field(default_factory=dict)  # by output that takes all: the last that was asked for
+
+
+class Plans:
+    """Plans of all generations. Everything here is synchronous; the metadata cache is asked, never waited for."""
+
+    def __init__(
+        self,
+        router: Router,
+        outputs: Sequence[Output],
+        metadata: MetadataSource | None,
+        *,
+        wait_s: float,
+        static: Mapping[str, Any],
+        limits: Mapping[str, int],
+    ) -> None:
+        self._router = router
+        self._outputs = {o.name: o for o in outputs}
+        self._metadata = metadata
+        self._wait_s = wait_s
+        self._static = static
+        self._limits = limits  # input -> max_record_bytes
+        self._has_id = {o.name: o.frame("x")[0] is not None for o in outputs}
+        self._prepared: dict[int, Prepared] = {}
+
+    def become(self, other: "Plans") -> None:
+        """The other's rules hold from now on, for all who hold this one."""
+        vars(self).update(vars(other))
+
+    def of(self, generation: Generation) -> Prepared:
+        found = self._prepared.get(generation.id)
+        if found is None or found.frame.format != (generation.format or "text"):
+            found = self._prepared[generation.id] = self._prepare(generation)
+        return found
+
+    def forget(self, generation: Generation) -> None:
+        self._prepared.pop(generation.id, None)
+
+    def may_ever_take(self, generation: Generation) -> list[str]:
+        """Outputs that some record of it could reach: the others hold no cursor there."""
+        return self._router.possible_outputs(generation.source, generation.tag)
+
+    def _lookup(self, generation: Generation) -> Metadata | Lookup:
+        if self._metadata is None or not self._router.asks_kubernetes(generation.source, generation.tag):
+            return EMPTY
+        return self._metadata.lookup(generation.source)
+
+    def _prepare(self, generation: Generation) -> Prepared:
+        plan = self._router.plan(generation.source, generation.tag, self._lookup(generation))
+        frame = Frame(
+            generation.format or "text",
+            plan.merge_json,
+            plan.keep_message,
+            reserved_keys(generation.source, self._static, has_id=any(self._has_id.values())),
+            self._limits[generation.source.input],
+        )
+        return Prepared(plan, frame)
+
+    def seconds_to_wait(self, generation: Generation, now: float) -> float:
+        """How long its records still wait for labels that only enrich them; 0: not at all."""
+        if not self.of(generation).plan.is_waiting:
+            return 0.0
+        return max(0.0, generation.seen_at + self._wait_s - now)
+
+    def has_ended(self, generation: Generation) -> bool:
+        """By its pod's status."""
+        metadata = self.of(generation).plan.metadata
+        return isinstance(metadata, Metadata) and metadata.terminated
+
+    def waits(self, generation: Generation, output: str) -> bool:
+        return self.of(generation).plan.choices[output] is Choice.WAITS
+
+    def fate_unread(self, generation: Generation, output: str) -> str | None:
+        """Of all its records, where that is decided without looking at them: the output does not take them."""
+        plan = self.of(generation).plan
+        if plan.dropped:
+            return filtered(*plan.dropped)
+        return UNMATCHED if plan.choices[output] is Choice.LEAVES else None
+
+    def way(self, generation: Generation, output: str, time_: bytes) -> Way | None:
+        """For records of this time, where no record's fields decide; None where the time does not tell their target."""
+        prepared = self.of(generation)
+        found = prepared.ways.get(output)
+        if found is None or (found.time_prefix and time_key(time_, len(found.time_prefix)) != found.time_prefix):
+            found = self._make_way(generation, output, time_)
+            if found is not None:
+                prepared.ways[output] = found
+        return found
+
+    def _make_way(self, generation: Generation, output: str, time_: bytes) -> Way | None:
+        prepared, chars = self.of(generation), self._outputs[output].template.time_chars
+        prefix, tags = time_key(time_, chars) if chars else b"", prepared.plan.tags
+        if len(prefix) != chars:
+            return None
+        target = self.target(generation, output, prefix and time_, tags)
+        envelope = self.envelope(generation, output, target)
+        is_native = native.MODULE is not None and prepared.frame.format == "cri"
+        form = native_form(prepared.frame, envelope) if is_native else None
+        return Way(target, envelope, prefix, tags[0] if tags else "", form)
+
+    def target(self, generation: Generation, output: str, time_: bytes, tags: Sequence[str]) -> str:
+        """The output's template, rendered for records of this time and these tags."""
+        prepared, template = self.of(generation), self._outputs[output].template
+        key = (output, time_key(time_, template.time_chars) if template.time_chars else b"")
+        is_cached = tags is prepared.plan.tags or "tag" not in template.placeholders
+        if is_cached and key in prepared.targets:
+            return prepared.targets[key]
+        rendered = self._render(output, prepared.plan.subject, time_, tags)
+        if is_cached:
+            if len(prepared.targets) >= MOST_ENVELOPES:
+                prepared.targets.clear()
+            prepared.targets[key] = rendered
+        return rendered
+
+    def record_target(
+        self, generation: Generation, output: str, time_: bytes, tags: Sequence[str], record: Mapping[str, Any]
+    ) -> str:
+        """For a template that looks at the record's own fields."""
+        subject = replace(self.of(generation).plan.subject, record=record)
+        return self._render(output, subject, time_, tags)
+
+    def _render(self, output: str, subject: Subject, time_: bytes, tags: Sequence[str]) -> str:
+        out, match = self._outputs[output], self._router.routes[output].match
+
+        def value(kind: str, name: str) -> str | None:
+            return first_fitting(match, tags) if kind == "tag" else subject.value(kind, name)
+
+        return out.template.render(value, style=out.target_style, time=time_)
+
+    def envelope(self, generation: Generation, output: str, target: str) -> Envelope:
+        prepared, frame = self.of(generation), self._outputs[output].frame(target)
+        found = prepared.envelopes.get(frame)
+        if found is None:
+            if len(prepared.envelopes) >= MOST_ENVELOPES:
+                prepared.envelopes.clear()
+            metadata = prepared.plan.metadata
+            found = prepared.envelopes[frame] = make_envelope(
+                generation.source,
+                base=generation.id_base,
+                frame=frame,
+                document=metadata.document if isinstance(metadata, Metadata) else {},
+                static=self._static,
+            )
+        return found
+
+
+def time_key(time_: bytes, chars: int) -> bytes:
+    """Records of one key have one target: so much of the time as the template looks at, if it is in UTC."""
+    return time_[:chars] if time_.endswith((b"Z", b"+00:00")) else time_

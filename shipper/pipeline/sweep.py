@@ -1,0 +1,200 @@
+"""The short way for what live logs mostly are: a line or two at the end of each of many files.
+
+A sweep reads such ends, encodes them natively into the open batches and moves the cursors, file by file, in one step on
+the event loop; batches and metrics hear of all of them together. It takes what is ordinary in every respect, and leaves
+all else as it was for jobs and lanes (`pump`, `lanes`): these do the same for any file, and are what it is held to.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from shipper import native
+from shipper.body import Body
+from shipper.delivery import Piece
+from shipper.encode import NativeForm, Said
+from shipper.inputs.tail.generation import Generation
+from shipper.ledger import UNMATCHED, Cursor
+from shipper.metrics import Metrics
+from shipper.outputs.worker import OutputWorker
+from shipper.pipeline.plans import Plans, Way
+from shipper.record import State
+from shipper.router import Choice
+
+SHORT_BYTES = 8 * 1024  # so little holds no more lines than any read may have
+SWEPT_BYTES = 64 * 1024  # in one go: just written, so they come from the page cache
+SWEPT_FILES = 500  # in one go: some milliseconds, before others of the event loop have their turn
+_ODDITIES = ("joined", "parse_error", "invalid_utf8")  # the last three of `Said`
+
+
+# Plain tuples, since thousands are made each second. An output that takes all of a file's end, and how:
+Taker = tuple[Cursor, Way, NativeForm, Body]
+# ... and its documents, where they stand in its open batch:
+Written = tuple[Cursor, Way, Body, int, int, Said]
+
+
+class Sweep:
+    def __init__(self, plans: Plans, workers: Mapping[str, OutputWorker], metrics: Metrics) -> None:
+        self._plans, self._workers, self._metrics = plans, workers, metrics
+        self.files = self._bytes = 0
+        self._read_at = 0.0
+        self._bodies: dict[str, Body] = {}  # of outputs that have room
+        self._sizes: dict[str, int] = {}  # at which their batches leave
+        self._pieces: dict[str, list[Piece]] = {}  # by output: written, and not added yet
+        self._firsts: dict[str, list[int]] = {}  # input -> bytes and records that were read for the first time
+
+    def __repr__(self) -> str:
+        return f"<Sweep of {self.files} files>"
+
+    @property
+    def is_full(self) -> bool:
+        return self._bytes >= SWEPT_BYTES or self.files >= SWEPT_FILES
+
+    def begin(self, now: float) -> None:
+        """Until `end` nobody else may fill a batch, or seal one."""
+        self.files, self._bytes, self._read_at = 0, 0, now
+        self._look_for_room()
+
+    def _look_for_room(self) -> None:
+        if native.MODULE is not None:
+            open_ = {name: worker for name, worker in self._workers.items() if worker.room_bytes > 0}
+            self._bodies = {n: w.body for n, w in open_.items() if isinstance(w.body, native.MODULE.Body)}
+            self._sizes = {name: worker.batch_bytes for name, worker in open_.items()}
+
+    def end(self) -> None:
+        """Batches and metrics hear of what was taken."""
+        for output, pieces in self._pieces.items():
+            self._workers[output].add(pieces)
+        for name, (size, records) in self._firsts.items():
+            self._metrics.input_bytes.labels(name).inc(size)
+            self._metrics.input_records.labels(name).inc(records)
+        self._pieces.clear()
+        self._firsts.clear()
+
+    def take(self, generation: Generation) -> bool:
+        """Reads what is new in it, for all of its outputs. -> whether it did; if not, nothing has changed."""
+        file, end = generation.file, generation.size
+        takers = self._takers(generation) if _is_ordinary(generation) else ()
+        if not takers or file is None:
+            return False
+        position = takers[0][0].position
+        if not 0 < end - position <= SHORT_BYTES:
+            return False
+        try:
+            data = file.read(position, end - position)
+        except OSError:
+            return False  # whoever tries it next says so
+        written = _write(data, end, takers, generation.read_to) if len(data) == end - position else ()
+        if not written:
+            return False
+        self._count(generation, position, written[0][-1])
+        self._move(generation, end, written)
+        self.files += 1
+        self._bytes += len(data)
+        return True
+
+    # -- what is ordinary ---------------------------------------------------------------------------------------------
+
+    def _takers(self, generation: Generation) -> Sequence[Taker]:
+        """The outputs that take all of it; none where any does not stand, or take, as the others do."""
+        prepared, takers, first = self._plans.of(generation), list[Taker](), None
+        for name, cursor in generation.cursors.items():
+            body = self._bodies.get(name)
+            if body is None or not _is_free(cursor, generation):
+                return ()
+            if first is None:
+                first = cursor
+            elif (cursor.position, cursor.state) != (first.position, first.state):
+                return ()
+            way = prepared.ways.get(name)
+            if way is None or way.time_prefix:
+                plan = prepared.plan
+                if plan.is_waiting or plan.dropped:
+                    return ()
+                if plan.choices[name] is Choice.LEAVES:
+                    continue
+                # Most records have the time of the one before, as far as targets tell; the native twin declines others.
+                takes_all = plan.choices[name] is Choice.TAKES
+                way = self._plans.way(generation, name, cursor.state.last_time) if takes_all else None
+            if way is None or way.form is None:
+                return ()
+            takers.append((cursor, way, way.form, body))
+        return takers
+
+    # -- what was read ------------------------------------------------------------------------------------------------
+
+    def _count(self, generation: Generation, position: int, said: Said) -> None:
+        """Input metrics count what no output had read before."""
+        known, name = generation.read_to, generation.source.input
+        if said[2] <= known:
+            return
+        generation.read_to = said[2]
+        counts = self._firsts.setdefault(name, [0, 0])
+        counts[0] += said[2] - max(position, known)
+        counts[1] += said[4]
+        for kind, times in zip(_ODDITIES, said[7:], strict=True) if any(said[7:]) else ():
+            if times:
+                self._metrics.input_oddities.labels(name, kind).inc(times)
+
+    def _move(self, generation: Generation, end: int, written: Sequence[Written]) -> None:
+        """All cursors, over all of it."""
+        source, is_full = generation.source, False
+        for cursor, way, _, start, stop, said in written:
+            records, size, _, last_time, _, odd_sizes, places, _, _, _ = said
+            segment = cursor.take_all(end, state=State(last_time or b""), records=records)
+            odd, read_at = dict(odd_sizes) if odd_sizes else {}, self._read_at
+            piece = Piece(way.target, start, stop, records, source, segment, size, way.tag, read_at, odd, places or ())
+            self._pieces.setdefault(cursor.output, []).append(piece)
+            is_full = is_full or stop >= self._sizes[cursor.output]
+        if len(written) < len(generation.cursors):
+            self._leave(generation, end, written[0][-1])
+        generation.is_split = False
+        if is_full:
+            self.end()
+            self._look_for_room()
+
+    @staticmethod
+    def _leave(generation: Generation, end: int, said: Said) -> None:
+        """The cursors of those that do not take it."""
+        for cursor in generation.cursors.values():
+            if cursor.position < end:
+                cursor.take(end, state=State(said[3] or b""), fates={UNMATCHED: said[1]}, records=0)
+
+
+def _is_ordinary(generation: Generation) -> bool:
+    """A plain file of CRI lines that grows, and of which nothing is remembered that a read depends on."""
+    return not (
+        generation.format != "cri"
+        or not generation.cursors  # nobody is to have it, and its input may be gone
+        or generation.readings
+        or generation.is_final
+        or generation.is_gzip
+        or generation.must_commit_first
+        or generation.awaits_scan
+        or generation.limit is not None
+    )
+
+
+def _is_free(cursor: Cursor, generation: Generation) -> bool:
+    """It stands right behind a record, all before it is read, and nothing in front of it may have been sent before."""
+    state = cursor.state
+    if cursor.ahead or state.inside or state.cut:
+        return False
+    if cursor.sent_before is not None and cursor.position < cursor.sent_before.end:
+        return False
+    before = generation.previous
+    older = before.cursors.get(cursor.output) if before is not None else None
+    return older is None or before is None or older.position >= before.end
+
+
+def _write(data: bytes, end: int, takers: Sequence[Taker], known: int) -> Sequence[Written]:
+    """Appends the documents of all takers; of none, where the native twin leaves any of it to the other one."""
+    written: list[Written] = []
+    for cursor, way, form, body in takers:
+        start = len(body)
+        said = form.append(data, cursor.position, body, cursor.state.last_time, False, known, way.time_prefix)
+        if said is None or said[1] != len(data) or said[2] != end:
+            del body[start:]
+            for _, _, each, begin, _, _ in written:
+                del each[begin:]
+            return ()
+        written.append((cursor, way, body, start, len(body), said))
+    return written

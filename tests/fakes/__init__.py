@@ -1,0 +1,1 @@
+"""Stand-ins at the seams: each is held to the contract of what it stands for."""
