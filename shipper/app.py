@@ -419,4 +419,4 @@ class Daemon:
         return self.pipeline.crew.rejected_records()
 
     def lost_bytes(self) -> int:
-        return sum(a.lost for a in self.report.accounts())
+        return self.report.lost_bytes()

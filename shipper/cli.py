@@ -206,6 +206,7 @@ def _run(options: argparse.Namespace) -> int:
         rejected, lost = daemon.rejected_records(), daemon.lost_bytes()
     finally:
         daemon.close()
+        gc.freeze()  # all memory goes with the process: nobody need look through it once more
     if rejected or lost:
         print(
             f"shipper: done, but {rejected} records were rejected (see `shipper dead-letters list`) "

@@ -106,10 +106,10 @@ class Journal:
         for key in new.forgotten_cursors:
             cursors.pop(key, None)
         for generation in self._generations():
-            if generation.is_to_be_committed():
+            if (generation.is_dirty or generation.has_grown) and generation.is_to_be_committed():
                 generation.is_dirty = False
                 generations[generation.id] = generation.to_row()
-            for cursor in generation.all_cursors():
+            for cursor in (*generation.cursors.values(), *generation.parked.values()):
                 if cursor.is_dirty:
                     cursor.is_dirty = False
                     cursors[cursor.generation, cursor.output] = cursor_row(cursor)

@@ -504,7 +504,7 @@ class Pipeline:
     async def _is_all_done(self) -> bool:
         """Where more files wait than may be open, the next ones are opened when those that are open are done."""
         is_left = False
-        for generation in self._generations.values():
+        for generation in reversed(self._generations.values()):  # what was found last is mostly read last
             if not generation.is_done():
                 if generation.file is not None:
                     return False  # thousands more need not be asked

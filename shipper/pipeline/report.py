@@ -190,6 +190,11 @@ class Report:
         rows.sort(key=lambda row: -row[0])
         return [row for _, row in rows[:MOST_FILES]]
 
+    def lost_bytes(self) -> int:
+        """Of all accounts, without making them."""
+        cursors = (c for g in self._pipeline.generations() for c in g.all_cursors())
+        return sum(count for cursor in cursors for fate, count in cursor.fates.items() if fate.startswith("lost:"))
+
     def accounts(self) -> list[Account]:
         rows = ((g.to_row(), [cursor_row(c) for c in g.all_cursors()]) for g in self._pipeline.generations())
         return accounts(rows, list(self._pipeline.workers))

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from shipper.inputs.tail.generation import Generation
-from shipper.ledger import Cursor
+from shipper.ledger import Cursor, in_doubt, lost
 from shipper.pipeline import report as module
 from shipper.pipeline.report import STUCK_S, Report
 from shipper.record import Source, State
@@ -150,3 +150,11 @@ def test_backlog_is_as_old_as_the_record_at_the_cursor(content: bytes | None, wr
 def test_no_backlog_has_no_age() -> None:
     assert report(found=[behind(b"", acked=1_000)]).backlog("es") == (0, 0.0)
     assert report().backlog("es") == (0, 0.0)
+
+
+def test_lost_bytes_are_those_of_all_accounts() -> None:
+    found = [behind(b"", acked=number) for number in range(3)]
+    found[0].cursors["es"].fates = {"delivered": 7, lost("deleted"): 2, lost("truncated"): 1, in_doubt("deleted"): 4}
+    found[1].parked["file"] = Cursor(1, "file", fates={lost("deleted"): 5})
+    made = report(found=found)
+    assert made.lost_bytes() == sum(account.lost for account in made.accounts()) == 8

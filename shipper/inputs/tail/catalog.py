@@ -18,7 +18,7 @@ from shipper.inputs.tail.config import TailConfig
 from shipper.inputs.tail.discovery import Family, Found
 from shipper.inputs.tail.files import Measurement, OpenFile
 from shipper.inputs.tail.generation import Generation, Known
-from shipper.inputs.tail.head import Opened, close_both, format_of, is_known_yet, name_for_ids
+from shipper.inputs.tail.head import Asked, Opened, close_both, format_of, is_known_yet, name_for_ids, open_all
 from shipper.inputs.tail.identity import FINGERPRINT_BYTES, NO_FINGERPRINT, Fingerprint
 from shipper.inputs.tail.match import Matched, match, unsure
 from shipper.inputs.tail.paths import folder_of, pod_source
@@ -142,22 +142,35 @@ class Catalog:
                 for generation in family:
                     generation.at_scan = Known(generation.size, generation.fingerprint)
 
-    async def reconcile(self, family: Family, *, may_skip: bool) -> None:
-        """Holds the files of one live path against its generations."""
-        generations = self.families.get(family.live_path, [])
-        questions = unsure(generations, family.files)
+    async def reconcile(self, families: Iterable[Family], *, may_skip: bool) -> None:
+        """Holds the files of each of these live paths against its generations, one path after the other.
+
+        What has to be opened for that is opened in one go, since a thread for each costs more than what it does there.
+        """
+        asked = [self._ask(family) for family in families]
         measures_all = self.is_once or (may_skip and self._config.read_from == "end")
-        look = partial(Opened, questions, generations, measures_all=measures_all, may_read=self._may_read)
-        opened = await asyncio.to_thread(look) if questions else Opened((), ())
+        look = partial(open_all, asked, measures_all=measures_all, may_read=self._may_read)
+        is_open = any(each.questions for each in asked)
+        opened = await asyncio.to_thread(look) if is_open else [Opened((), ())] * len(asked)
         try:
-            for path, sentence in opened.problems.items():
-                self.problems.note(path, sentence)
-            matched = match(generations, family.files, opened.heads)
-            if matched.is_complete:
-                self._last[family.live_path] = family.files
-            self._apply(family, matched, opened, may_skip=may_skip)
+            for each, found in zip(asked, opened, strict=True):
+                self._reconcile(each, found, may_skip=may_skip)
         finally:
-            opened.close()
+            for found in opened:
+                found.close()
+
+    def _ask(self, family: Family) -> Asked:
+        generations = self.families.get(family.live_path, [])
+        return Asked(family, generations, unsure(generations, family.files))
+
+    def _reconcile(self, asked: Asked, opened: Opened, *, may_skip: bool) -> None:
+        family = asked.family
+        for path, sentence in opened.problems.items():
+            self.problems.note(path, sentence)
+        matched = match(asked.generations, family.files, opened.heads)
+        if matched.is_complete:
+            self._last[family.live_path] = family.files
+        self._apply(family, matched, opened, may_skip=may_skip)
         if not self.families.get(family.live_path):
             self._last.pop(family.live_path, None)
             self.families.pop(family.live_path, None)

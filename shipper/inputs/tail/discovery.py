@@ -213,9 +213,11 @@ class Scanner:
         return Found(entry.path, name, info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, target)
 
     def may_read(self, real: str) -> bool:
-        """`real`: a path without links."""
-        allowed = (os.path.realpath(root) for root in (*self.roots, *self._follow))
-        return any(real == root or real.startswith(root.rstrip("/") + "/") for root in allowed)
+        """`real`: a path without links; where it begins as a folder is configured, that folder has none either."""
+        folders = (*self.roots, *self._follow)
+        return any(_is_in(real, folder) for folder in folders) or any(
+            _is_in(real, os.path.realpath(folder)) for folder in folders
+        )
 
     def _may_follow(self, path: str, out: Scan) -> bool:
         real = os.path.realpath(path)
@@ -226,6 +228,10 @@ class Scanner:
             "add its folder to the input's `follow` if that is meant"
         )
         return False
+
+
+def _is_in(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 def _is_double(file: Found, paths: set[str]) -> bool:

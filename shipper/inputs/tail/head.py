@@ -2,10 +2,11 @@
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from shipper.document import id_base, time_ns
-from shipper.inputs.tail.discovery import Found
+from shipper.inputs.tail.discovery import Family, Found
 from shipper.inputs.tail.files import Measurement, OpenFile, anywhere, open_file
 from shipper.inputs.tail.generation import Generation
 from shipper.inputs.tail.identity import FINGERPRINT_BYTES
@@ -16,6 +17,14 @@ from shipper.record import Source
 
 MEASURED_AT_ONCE_BYTES = 1 << 26  # of a gzipped file: more than the kubelet's have
 LONGEST_FIRST_LINE_BYTES = 256 * 1024  # docker's time stands at the end of its line, which it cuts after 16 KiB of text
+
+
+class Asked(NamedTuple):
+    """A family on disk, what is known of it, and which of its files must be opened to tell the one by the other."""
+
+    family: Family
+    generations: Sequence[Generation]
+    questions: Sequence[Found]
 
 
 class Opened:
@@ -75,6 +84,19 @@ class Opened:
     def close(self) -> None:
         for file in self._files.values():
             close_both(file, file.measurement)
+
+
+def open_all(asked: Iterable[Asked], *, measures_all: bool, may_read: Callable[[str], bool]) -> list[Opened]:
+    """Of each what must be opened, in the same order. It blocks."""
+    done: list[Opened] = []
+    try:
+        for each in asked:
+            done.append(Opened(each.questions, each.generations, measures_all=measures_all, may_read=may_read))  # noqa: PERF401
+    except BaseException:
+        for opened in done:
+            opened.close()
+        raise
+    return done
 
 
 def close_both(file: OpenFile, measurement: Measurement | None) -> None:

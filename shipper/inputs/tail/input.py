@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 import resource
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from shipper.tasks import TaskGuard
 
 POLL_S = 0.5  # without inotify
 LOOK_AGAIN_S = (0.2, 1.0)  # after a new folder: a file may have come before the watch on it stood
+OPENED_AT_ONCE = 64  # files, before it is known whether they may stay open: less than the spare descriptors
 SPARE_FILES = 256  # descriptors left for sockets, spool and databases
 _ADDED, _MODIFIED = Change.added, Change.modified  # looked up once, not for each event
 
@@ -216,15 +217,15 @@ class TailInput:
         for path, sentence in scan.problems.items():
             self.catalog.problems.note(path, sentence)
         news = [family for family in scan.families.values() if self.catalog.is_news(family)]
-        for family in sorted(news, key=_restart_order):
-            await self.catalog.reconcile(family, may_skip=may_skip)
+        for group in _groups(sorted(news, key=_restart_order)):
+            await self.catalog.reconcile(group, may_skip=may_skip)
         missing = [p for p in self.catalog.missing(below.rstrip("/"), scan.families) if p not in scan.excluded]
         unread = {folder_of(p) for p in (*missing, *begun)} - scan.folders
         gone = await asyncio.to_thread(_gone, unread) if unread else set()
         gone |= scan.folders
         for live_path in missing:
             if folder_of(live_path) in gone:  # else it cannot be read now, or is none of ours any more
-                await self.catalog.reconcile(Family(live_path, []), may_skip=False)
+                await self.catalog.reconcile([Family(live_path, [])], may_skip=False)
         for live_path, since in begun.items():
             if folder_of(live_path) in gone:
                 self._settle(scan, live_path, since)
@@ -258,6 +259,20 @@ class TailInput:
 def _restart_order(family: Family) -> tuple[int, str]:
     """`9.log` before `10.log`: what a container has written first is to be known first."""
     return len(family.live_path), family.live_path
+
+
+def _groups(families: Iterable[Family]) -> Iterator[list[Family]]:
+    """Such as are opened in one go. One with gzipped files, which are measured then, keeps none behind it waiting."""
+    group: list[Family] = []
+    files = 0
+    for family in families:
+        group.append(family)
+        files += max(1, len(family.files))
+        if files >= OPENED_AT_ONCE or any(file.name.is_gzip for file in family.files):
+            yield group
+            group, files = [], 0
+    if group:
+        yield group
 
 
 def topmost(folders: Iterable[str]) -> list[str]:

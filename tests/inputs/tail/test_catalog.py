@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import logging
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from shipper.inputs.tail import catalog, files, head
 from shipper.inputs.tail.discovery import Family, Scan
-from shipper.inputs.tail.head import Opened
+from shipper.inputs.tail.head import Asked, Opened
 from shipper.inputs.tail.input import TailInput
 from shipper.tasks import TaskGuard
 from tests.inputs.tail.reader import Reader, line, make_input, restart, without_rights
@@ -30,6 +31,41 @@ def pods(reader: Reader, folder: Path) -> TailInput:
 
 
 # Where a file is begun
+
+
+async def test_many_files_are_opened_a_group_at_a_time_and_gzipped_ones_keep_no_others_waiting(
+    reader: Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups: list[list[str]] = []
+
+    def open_all(asked: Iterable[Asked], **options: Any) -> list[Opened]:
+        asked = list(asked)
+        groups.append([Path(file.path).name for each in asked for file in each.questions])
+        return head.open_all(asked, **options)
+
+    monkeypatch.setattr(catalog, "open_all", open_all)
+    monkeypatch.setattr("shipper.inputs.tail.input.OPENED_AT_ONCE", 2)
+    for name in "abcde":
+        (tmp_path / f"{name}.log").write_bytes(name.encode() + b"\n")
+    (tmp_path / "d.log.1.gz").write_bytes(gzip.compress(b"older\n"))
+    (tmp_path / "f.log").write_bytes(b"")
+    await make_input(reader, tmp_path / "*.log").rescan()
+    assert groups == [["a.log", "b.log"], ["c.log", "d.log.1.gz", "d.log"], ["e.log"]]
+    assert reader.contents == [b"a\n", b"b\n", b"c\n", b"older\n", b"d\n", b"e\n"]
+
+
+async def test_what_one_file_of_a_group_does_to_another_is_looked_at_again(reader: Reader, tmp_path: Path) -> None:
+    """The next restart is new, and its predecessor is overwritten: that is seen while the group is gone through."""
+    folder = tmp_path / "pods" / "shop_cart-1_uid-1" / "app"
+    folder.mkdir(parents=True)
+    pods = make_input(reader, folder.parents[1] / "*/*/*.log")
+    (folder / "0.log").write_bytes(line(1))
+    await pods.rescan()
+    (folder / "0.log").write_bytes(line(2) * 2)
+    (folder / "1.log").write_bytes(line(3))
+    await pods.rescan()
+    assert sorted(reader.contents) == [line(1), line(2) * 2, line(3)]
+    assert [g.is_final for g in sorted(reader.generations, key=lambda g: reader.read[g.id])] == [True, True, False]
 
 
 async def test_container_is_begun_when_the_time_of_its_first_line_is_written(
@@ -379,7 +415,7 @@ async def test_a_file_that_grows_while_a_scan_has_it_open_is_not_taken_for_anoth
         was_looked_at.wait(10)
         return opened
 
-    monkeypatch.setattr("shipper.inputs.tail.catalog.Opened", grow)
+    monkeypatch.setattr("shipper.inputs.tail.head.Opened", grow)
     generation.is_doubtful = True  # so that the scan opens it
     tail.catalog._last.clear()
     await tail.rescan()

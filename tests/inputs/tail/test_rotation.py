@@ -268,7 +268,7 @@ async def test_last_words_are_measured_before_their_file_ends(reader: Reader, po
     (folder / "1.log").write_bytes(line(1))
     successor = pods.scanner.scan(str(folder)).families[str(folder / "1.log")]
     append(live, line(2))
-    await pods.catalog.reconcile(successor, may_skip=False)
+    await pods.catalog.reconcile([successor], may_skip=False)
     assert reader.generations[0].is_final
     assert reader.generations[0].size == len(line(0) + line(2))
 
@@ -562,7 +562,7 @@ async def test_no_file_is_begun_before_an_older_one_that_moved_while_it_was_open
     (folder / "0.log").write_bytes(line(3))
     (family,) = pods.scanner.scan().families.values()
     compress(folder / "0.log.20261121-100010")
-    await pods.catalog.reconcile(family, may_skip=False)
+    await pods.catalog.reconcile([family], may_skip=False)
     assert reader.contents == [line(1)]
     assert pods.catalog.take_doubtful() == {str(folder)}
     await pods.rescan()
