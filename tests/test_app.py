@@ -15,7 +15,15 @@ from shipper.config.model import Config
 from shipper.errors import ShipperError, StateLocked
 from tests.pipeline.bench import line
 
-LIBRARIES = {"elastic_transport", "requests", "elasticsearch", "aioboto3", "botocore", "kubernetes_asyncio", "aiohttp"}
+LIBRARIES = {
+    "elastic_transport",
+    "requests",
+    "elasticsearch",
+    "aiobotocore",
+    "botocore",
+    "kubernetes_asyncio",
+    "aiohttp",
+}
 OUTPUTS: dict[str, dict[str, Any]] = {
     "elasticsearch": {"type": "elasticsearch", "hosts": ["http://127.0.0.1:9200"], "index": "logs"},
     "s3": {"type": "s3", "bucket": "logs", "region": "eu-central-1"},

@@ -142,10 +142,10 @@ class S3:
         }
 
     async def documents(self) -> AsyncIterator[Document]:
-        import aioboto3
+        from aiobotocore.session import AioSession
 
         region = os.environ.get("AWS_REGION") or None
-        async with aioboto3.Session().client("s3", endpoint_url=self.endpoint, region_name=region) as client:
+        async with AioSession().create_client("s3", endpoint_url=self.endpoint, region_name=region) as client:
             pages = client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self._prefix)
             async for page in pages:
                 for entry in page.get("Contents", ()):

@@ -1,4 +1,4 @@
-"""The only module that talks to S3, and imports the SDK. Errors of the SDK become `trouble.S3Error` here.
+"""The only module that talks to S3, by the SDK. Errors of the SDK become `trouble.S3Error` here.
 
 No retries of the SDK's own: what is tried again, and when, is decided in `uploads`. Every object carries a checksum
 that the server checks, where it can.
@@ -8,11 +8,11 @@ import asyncio
 import datetime as dt
 import io
 import urllib.parse
+import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-import aioboto3
 import aiohttp
 from aiobotocore.config import AioConfig
 from aiobotocore.credentials import AioAssumeRoleCredentialFetcher, AioDeferredRefreshableCredentials
@@ -35,6 +35,7 @@ from botocore.parsers import ResponseParserError
 from shipper.outputs.s3.checksum import FIELDS, checksum_of, checksum_of_parts
 from shipper.outputs.s3.compression import CODECS, PARQUET_TYPE
 from shipper.outputs.s3.config import S3AuthConfig, S3Config
+from shipper.outputs.s3.sdk_data import LeanLoader
 from shipper.outputs.s3.trouble import CREDENTIALS, AlreadyThere, NoSuchUpload, S3Error, Trouble, explain
 
 CONNECT_TIMEOUT_S = 10
@@ -195,10 +196,11 @@ class S3Api:
         async with self._connecting:
             if self._client is None:
                 session = await _session(self._config)
-                client = session.client(
+                client = session.create_client(
                     "s3",
                     region_name=self._config.region,
                     endpoint_url=self._config.endpoint,
+                    verify=None if needs_certificates(self._config.endpoint) else False,
                     config=_client_config(self._config),
                 )
                 self._client = await self._stack.enter_async_context(client)
@@ -214,6 +216,11 @@ class S3Api:
         await self.close()
 
 
+def needs_certificates(endpoint: str | None) -> bool:
+    """All that this machine trusts are read for a client, in 50 ms: not where no connection will be encrypted."""
+    return endpoint is None or urllib.parse.urlsplit(endpoint).scheme != "http" or bool(urllib.request.getproxies())
+
+
 def _client_config(config: S3Config) -> AioConfig:
     return AioConfig(
         connect_timeout=CONNECT_TIMEOUT_S,
@@ -225,33 +232,38 @@ def _client_config(config: S3Config) -> AioConfig:
     )
 
 
-async def _session(config: S3Config) -> aioboto3.Session:
+async def _session(config: S3Config) -> AioSession:
     """Raises botocore's errors when a profile or credentials are not to be found."""
-    auth = config.auth
+    auth, loader = config.auth, await asyncio.to_thread(_load_models)
     if not isinstance(auth, S3AuthConfig):
-        inner = AioSession()
-    elif auth.role_arn is not None:
-        inner = await _session_of_role(auth.role_arn)
-    else:
-        inner = AioSession(profile=auth.profile)
-        if auth.access_key is not None and auth.secret_key is not None:
-            inner.set_credentials(auth.access_key.get(), auth.secret_key.get())
-    await asyncio.to_thread(_load_models, inner)
-    return aioboto3.Session(botocore_session=inner)
+        return _new_session(loader)
+    if auth.role_arn is not None:
+        return await _session_of_role(auth.role_arn, loader)
+    session = _new_session(loader, auth.profile)
+    if auth.access_key is not None and auth.secret_key is not None:
+        session.set_credentials(auth.access_key.get(), auth.secret_key.get())
+    return session
 
 
-def _load_models(session: AioSession) -> None:
-    """Reads a megabyte of JSON into the session's cache, which would else happen on the event loop."""
-    loader = session.get_component("data_loader")
+def _new_session(loader: LeanLoader, profile: str | None = None) -> AioSession:
+    session = AioSession(profile=profile)
+    session.register_component("data_loader", loader)
+    return session
+
+
+def _load_models() -> LeanLoader:
+    """Reads megabytes of JSON, which would else happen on the event loop; what was read stays with the loader."""
+    loader = LeanLoader()
     for service, model in _MODELS:
         loader.load_service_model(service, model)
     for name in ("endpoints", "partitions", "sdk-default-configuration"):
         loader.load_data(name)
+    return loader
 
 
-async def _session_of_role(role_arn: str) -> AioSession:
+async def _session_of_role(role_arn: str, loader: LeanLoader) -> AioSession:
     """A session whose credentials come from STS, and are refreshed before they expire."""
-    source = AioSession()
+    source = _new_session(loader)
     credentials = await source.get_credentials()
     if credentials is None:
         raise NoCredentialsError
@@ -262,7 +274,7 @@ async def _session_of_role(role_arn: str) -> AioSession:
         role_arn=role_arn,
         extra_args={"RoleSessionName": "shipper"},
     )
-    acting = AioSession()
+    acting = _new_session(loader)
     acting.register_component("credential_provider", _RoleCredentials(fetcher))
     return acting
 
