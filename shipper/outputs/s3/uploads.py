@@ -29,12 +29,31 @@ log = logging.getLogger(__name__)
 
 PART_BYTES = 5 * 2**20  # what is larger goes up in parts; two are in memory; S3 takes none of less, ...
 MAX_PARTS = 10_000  # ... and no more than this many
+_PIECE_BYTES = 2**18  # of what is read again
 
 
 class _Sent(NamedTuple):
     size: int  # of what is in the bucket
     sha256: str  # of the same, if anybody is to know
     checksum: str  # empty where an earlier attempt, unheard of, had sent it
+
+
+class Digest:
+    """SHA-256 of an object's first `length` bytes."""
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._hash = hashlib.sha256()
+
+    def take(self, start: int, body: bytes) -> None:
+        """What stands at `start`. Does nothing where that is not behind the bytes that it has."""
+        if start == self.length:
+            self._hash.update(body)
+            self.length += len(body)
+
+    def sha256(self) -> str:
+        """In hex."""
+        return self._hash.hexdigest()
 
 
 class Uploads:
@@ -180,26 +199,25 @@ class Uploads:
         proxies repeat a PUT when a connection breaks). Keys are random, and what was closed never changes.
         """
         closed = await self._closed(row)
-        sha256 = await self._digest(closed) if self._manifest is not None else ""
+        digest = Digest() if self._manifest is not None else None
         try:
             if closed.size <= self._part_bytes:
-                checksum = await self._bucket.put(row.key, await self._read(closed, 0, closed.size))
+                checksum = await self._bucket.put(row.key, await self._read(closed, 0, closed.size, digest))
             else:
-                checksum = await self._upload_parts(row, closed)
+                checksum = await self._upload_parts(row, closed, digest)
         except AlreadyThere:
             checksum = ""
             if row.upload_id is not None:
                 await self._abort(row)
-        return _Sent(closed.size, sha256, checksum)
+        return _Sent(closed.size, await self._sha256(closed, digest) if digest is not None else "", checksum)
 
-    async def _digest(self, closed: ClosedObject) -> str:
-        """SHA-256 of all of it, in hex."""
-        digest = hashlib.sha256()
-        for start in range(0, closed.size, self._part_bytes):
-            await asyncio.to_thread(digest.update, await self._read(closed, start, self._part_bytes))
-        return digest.hexdigest()
+    async def _sha256(self, closed: ClosedObject, digest: Digest) -> str:
+        """Of all of it. What was not read for this attempt, since an earlier one had sent it, is read now."""
+        while digest.length < closed.size:
+            await self._read(closed, digest.length, _PIECE_BYTES, digest)
+        return digest.sha256()
 
-    async def _upload_parts(self, row: SpooledObject, closed: ClosedObject) -> str:
+    async def _upload_parts(self, row: SpooledObject, closed: ClosedObject, digest: Digest | None) -> str:
         """Goes on where an earlier attempt of this process stopped. An upload that a crash left behind is aborted."""
         if row.upload_id is not None and row.upload_id not in self._parts:
             await self._abort(row)
@@ -214,9 +232,10 @@ class Uploads:
         numbers = range(1, -(-closed.size // size) + 1)
         try:
             for number in numbers:
-                if number not in done:
-                    body = await self._read(closed, (number - 1) * size, size)
-                    done[number] = await self._bucket.upload_part(row.key, row.upload_id, number, body)
+                if number not in done:  # no name for the body: it would be in memory beside the next one
+                    done[number] = await self._bucket.upload_part(
+                        row.key, row.upload_id, number, await self._read(closed, (number - 1) * size, size, digest)
+                    )
             parts = [done[number] for number in numbers]
             checksum = await self._bucket.complete_upload(row.key, row.upload_id, parts)
         except NoSuchUpload:
@@ -247,10 +266,10 @@ class Uploads:
         """Waits for what is being made: the next one who works on the spool begins it anew."""
         await self._maker.close()
 
-    async def _read(self, closed: ClosedObject, start: int, size: int) -> bytes:
+    async def _read(self, closed: ClosedObject, start: int, size: int, digest: Digest | None) -> bytes:
         try:
             with _trouble_with_disk(closed.path):
-                return await asyncio.to_thread(read_object, closed.path, closed.length, closed.trailer, start, size)
+                return await asyncio.to_thread(_read_and_digest, closed, start, size, digest)
         except FileDamaged as exc:
             if not closed.is_made:
                 raise
@@ -266,6 +285,13 @@ def _trouble_with_disk(path: Path) -> Iterator[None]:
         raise S3Error(Trouble("disk", sentence, "check the disk that holds state_dir")) from exc
     except ImportError as exc:
         raise S3Error(Trouble("parquet", PARQUET_MISSING)) from exc
+
+
+def _read_and_digest(closed: ClosedObject, start: int, size: int, digest: Digest | None) -> bytes:
+    body = read_object(closed.path, closed.length, closed.trailer, start, size)
+    if digest is not None:
+        digest.take(start, body)
+    return body
 
 
 def read_object(path: Path, length: int, trailer: bytes, start: int, size: int) -> bytes:

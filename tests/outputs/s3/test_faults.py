@@ -1,16 +1,21 @@
 """What servers and networks do to uploads: each record is in the archive once all the same."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmarks.world import s3_proxy
 from benchmarks.world.s3_proxy import S3Proxy
-from shipper.outputs.s3.config import ObjectConfig, S3AuthConfig, S3Config
+from shipper.outputs.s3.config import ManifestConfig, ObjectConfig, S3AuthConfig, S3Config
 from shipper.outputs.s3.output import S3Output
+from shipper.outputs.s3.uploads import Digest
 from shipper.template import Template
 from shipper.values import Secret
 from tests.fakes.archive import Archive
@@ -120,6 +125,33 @@ async def test_parts_that_are_there_are_not_sent_again(
         await output.drain()
     assert [s.query.partition("partNumber=")[2] for s in proxy.seen if s.method == "PUT"] == ["1", "2", "2", "3"]
     assert archive.documents() == written
+
+
+async def test_an_object_whose_parts_went_up_in_two_attempts_is_listed_with_the_hash_of_all_of_it(
+    proxy: S3Proxy, parts_config: S3Config, archive: Archive, tmp_path: Path
+) -> None:
+    config = msgspec.structs.replace(parts_config, manifest=ManifestConfig())
+    output = S3Output(config, part_bytes=PART)
+    async with running(output, tmp_path) as host:
+        proxy.faults.extend([*[s3_proxy.pass_on] * 2, s3_proxy.reset])
+        written = await send_three_parts(host)
+        await output.drain()
+    assert [
+        s.query.partition("partNumber=")[2] for s in proxy.seen if "uploadId=" in s.query and s.method == "PUT"
+    ] == [*("1", "2", "2", "3")]
+    (list_key,) = set(archive.all_keys()) - set(archive.keys())
+    entry = msgspec.json.decode(archive.read(list_key))
+    assert entry["sha256"] == hashlib.sha256(b"".join(written)).hexdigest()
+
+
+@given(st.data())
+def test_a_digest_is_that_of_what_was_taken_in_order(data: st.DataObject) -> None:
+    content = data.draw(st.binary(max_size=50))
+    digest = Digest()
+    for _ in range(data.draw(st.integers(0, 5))):
+        start = data.draw(st.sampled_from([digest.length, data.draw(st.integers(0, len(content)))]))
+        digest.take(start, content[start : start + data.draw(st.integers(0, 20))])
+        assert digest.sha256() == hashlib.sha256(content[: digest.length]).hexdigest()
 
 
 async def test_an_upload_in_parts_that_a_crash_left_is_aborted(

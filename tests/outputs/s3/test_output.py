@@ -22,6 +22,7 @@ from shipper.outputs.s3.closed import ClosedObject, closed_object
 from shipper.outputs.s3.config import ObjectConfig, S3Config
 from shipper.outputs.s3.output import S3Output
 from shipper.outputs.s3.spool import SpooledObject
+from shipper.outputs.s3.uploads import Digest
 from shipper.template import Template
 from tests.fakes.archive import Archive
 from tests.fakes.host import FakeHost, batch_of, documents
@@ -170,11 +171,11 @@ async def test_parquet_that_somebody_deletes_is_made_again_and_nothing_is_lost(
     async with running(output, tmp_path) as host:
         plain = output._uploads._read
 
-        async def read(closed: ClosedObject, start: int, size: int) -> bytes:
+        async def read(closed: ClosedObject, start: int, size: int, digest: Digest | None) -> bytes:
             if closed.path not in reads:
                 closed.path.unlink()
             reads.append(closed.path)
-            return await plain(closed, start, size)
+            return await plain(closed, start, size, digest)
 
         output._uploads._read = read  # type: ignore[method-assign]
         await host.send(batch_of((table, documents(0, 3))))
