@@ -7,7 +7,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -28,15 +28,17 @@ STANDSTILL_S = 10.0  # a peer that delivers nothing for so long has delivered al
 class Delivered(NamedTuple):
     documents: int
     bytes: int  # of bulk bodies, decompressed
+    sums: Mapping[str, tuple[int, int]] = {}  # by pod, where they are asked for: see benchmarks.world.sums
 
 
 class Bench:
-    """Runs subjects on one tree. `limit_s` bounds each run."""
+    """Runs subjects on one tree. `limit_s` bounds each run. `sums`: of each pod's documents, for `Delivered`."""
 
-    def __init__(self, data: Path, account: Account, *, limit_s: float) -> None:
+    def __init__(self, data: Path, account: Account, *, limit_s: float, sums: bool = False) -> None:
         self.pods = data / "pods"
         self.account = account
         self._limit_s = limit_s
+        self._sums = sums
 
     async def check(self, subject: Subject, *, labels: bool) -> tuple[str, Delivered | None]:
         """One run of which every document is looked at. No `Delivered` where the verdict is bad."""
@@ -50,21 +52,34 @@ class Bench:
                 if verdict.ok and bucket is not None:
                     wanted = self.account.where(lambda container: is_archived(container.labels))
                     verdict = await asyncio.to_thread(_judge, wanted, bucket.documents(), labels=labels)
-                return str(verdict), _delivered(subject, sink) if verdict.ok else None
+                return str(verdict), self._delivered(subject, sink) if verdict.ok else None
 
-    async def measure(self, subject: Subject, number: int, expected: Delivered | None) -> Run:
-        """`expected`: what must have arrived; else only as many documents as there should be."""
+    async def measure(
+        self,
+        subject: Subject,
+        number: int,
+        expected: Delivered | None,
+        *,
+        sums: Mapping[str, tuple[int, int]] | None = None,
+    ) -> Run:
+        """`expected`: what must have arrived; else only as many documents as there should be.
+
+        `sums`: of the documents of each pod, where it is known what they must be.
+        """
         with tempfile.TemporaryDirectory(prefix="bench-") as name:
             folder = Path(name)
             with self._servers(subject, folder, spill=None) as (sink, bucket):
                 cost = await self._run(subject, self._job(subject, sink, bucket, folder), sink)
-                arrived = _delivered(subject, sink)
+                arrived = self._delivered(subject, sink)
         if isinstance(cost, str):
             return Run(subject=subject.name, mode=subject.mode, round=number, cost=NOTHING, documents=0, fault=cost)
         fault, wanted = "", subject.documents(self.account)
         if arrived.documents != wanted or expected not in (None, arrived):
             fault = f"{arrived.documents:,} documents of {arrived.bytes:,} bytes, not {wanted:,}"
             fault += f" of {expected.bytes:,}" if expected else ""
+        elif sums is not None and arrived.sums != sums:
+            others = sum(arrived.sums.get(uid) != wanted for uid, wanted in sums.items())
+            fault = f"{others} of {len(sums)} pods have other documents than those that were checked"
         return Run(
             subject=subject.name, mode=subject.mode, round=number, cost=cost, documents=arrived.documents, fault=fault
         )
@@ -74,9 +89,12 @@ class Bench:
         self, subject: Subject, folder: Path, *, spill: Path | None
     ) -> Iterator[tuple[Sink, BucketServer | None]]:
         with ExitStack() as stack:
-            sink = stack.enter_context(start_sink(spill, compressed=subject.is_packed))
+            sink = stack.enter_context(start_sink(spill, compressed=subject.is_packed, sums=self._sums))
             bucket = stack.enter_context(start_bucket(folder / "objects")) if subject.has_archive else None
             yield sink, bucket
+
+    def _delivered(self, subject: Subject, sink: Sink) -> Delivered:
+        return _delivered(subject, sink)._replace(sums=sink.sums() if self._sums else {})
 
     def _job(self, subject: Subject, sink: Sink, bucket: BucketServer | None, folder: Path) -> Job:
         return Job(self.pods, sink.port, subject.mode, folder, bucket.port if bucket is not None else 0)

@@ -11,7 +11,7 @@ import argparse
 import asyncio
 import compileall
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -23,6 +23,7 @@ from benchmarks.peers import PEERS, find_peers, make_peer
 from benchmarks.results import Report, Run, show_rows, show_runs
 from benchmarks.scenarios import BACKLOGS, GROWTHS, LIVES, NAMES, USUAL, Backlog, Growth, LiveScenario, Size
 from benchmarks.subjects import Mode, Shipper, Subject, Yardstick
+from benchmarks.world.copies import copies_of
 from benchmarks.world.sink import start_sink
 from shipper.native import MODULE
 
@@ -37,6 +38,7 @@ class Suite:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
+        self._sums: dict[Size, Mapping[str, tuple[int, int]]] = {}
         found = find_peers()
         encoder = "native" if MODULE is not None else "Python"
         self.report = Report(encoder=encoder, peers=found, kubernetes=options.kubernetes == "on")
@@ -117,23 +119,39 @@ class Suite:
 
     async def run_growth(self, growth: Growth) -> None:
         began = time.monotonic()
-        sides: tuple[list[tuple[Run, int]], list[tuple[Run, int]]] = ([], [])
+        sides: list[list[tuple[Run, int]]] = [[] for _ in growth.sizes]
         for number in range(1, self._options.rounds + 1):
-            for side, size in zip(sides, (growth.small, growth.large), strict=True):
+            for side, size in zip(sides, growth.sizes, strict=True):
                 side.append(await self._measure_size(size, number))
-        self._add(rows=[*self.report.rows, *growth.rows(*sides)])
+        self._add(rows=[*self.report.rows, *growth.rows(sides)])
         self._took(growth.name, began)
 
     async def _measure_size(self, size: Size, number: int) -> tuple[Run, int]:
         options = self._options
         folder, account = ensure_data(options.out, mib=size.mib, pods=size.files, seed=options.seed)
-        bench = Bench(folder, account, limit_s=options.limit)
-        async with serve_pods(account, wanted=True, others=size.quiet_pods) as api:
-            run = await bench.measure(Shipper(api), number, None)
+        sums = await self._checked_sums(size) if size.copies > 1 else None
+        with copies_of(folder, account, size.copies) as (tree, pods, originals):
+            wanted = None if sums is None else {uid: sums.get(original, (0, 0)) for uid, original in originals.items()}
+            bench = Bench(tree, pods, limit_s=options.limit * size.copies, sums=sums is not None)
+            async with serve_pods(pods, wanted=True, others=size.quiet_pods) as api:
+                run = await bench.measure(Shipper(api), number, None, sums=wanted)
         _say(f"round {number}: {size.name}: {run.fault or f'{run.cost.cpu_s:.2f} CPU-s, {run.cost.rss_mb:.0f} MB'}")
         if run.fault:
             self._fault(f"{size.name}, round {number}: {run.fault}")
-        return run, account.bytes
+        return run, pods.bytes
+
+    async def _checked_sums(self, size: Size) -> Mapping[str, tuple[int, int]]:
+        """Of the documents of each pod that there will be copies of, in a run of which every document was looked at."""
+        if size not in self._sums:
+            options = self._options
+            folder, account = ensure_data(options.out, mib=size.mib, pods=size.files, seed=options.seed)
+            bench = Bench(folder, account, limit_s=options.limit, sums=True)
+            async with serve_pods(account, wanted=True) as api:
+                verdict, arrived = await bench.check(Shipper(api), labels=True)
+            _say(f"{size.name}: what is copied: checked: {verdict}")
+            self._sums[size] = {} if arrived is None else arrived.sums
+            self._add(checked={**self.report.checked, size.name: verdict})
+        return self._sums[size]
 
 
 def _show(result: Live) -> str:

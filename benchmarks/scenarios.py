@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.live import Live, Load
-from benchmarks.results import Report, Row, Run, ratios
+from benchmarks.results import GIB, Report, Row, Run, ratios
 from benchmarks.subjects import Mode, Variant
 
 MIB = 2**20 / 1e6  # in MB
@@ -122,43 +122,62 @@ LIVES = (
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """One side of a growth: the backlog's size, its files, and pods in the watch that write nothing."""
+    """What grows: the backlog, its files, and pods in the watch that write nothing.
+
+    `mib` are generated for `files` pods; with `copies`, there are so many times the pods, with as many times the bytes.
+    """
 
     mib: int
     files: int
     quiet_pods: int = 0
+    copies: int = 1
 
     @property
     def name(self) -> str:
-        return f"{self.mib} MiB, {self.files} files" + (f", {self.quiet_pods} quiet pods" if self.quiet_pods else "")
+        mib = self.mib * self.copies
+        text = f"{mib / 1024:.3g} GiB" if mib >= 1024 else f"{mib} MiB"
+        return f"{text}, {self.files * self.copies} files" + (f", {self.quiet_pods} quiet" if self.quiet_pods else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """The shipper's cost on `large`, in its cost on `small`: CPU by GiB, and peak memory."""
+    """The shipper's cost on each size, in its cost on the first: CPU by GiB, and peak memory."""
 
     name: str
     says: str
-    small: Size
-    large: Size
+    sizes: tuple[Size, ...]
+    rss: float | None = None  # most of it, in that of the first
 
-    def rows(self, small: Sequence[tuple[Run, int]], large: Sequence[tuple[Run, int]]) -> list[Row]:
-        """Runs with the bytes of their backlog, in turn."""
-        pairs = [(a, b) for a, b in zip(small, large, strict=False) if not a[0].fault and not b[0].fault]
-        cpu = [(b.cost.cpu_s / more) / (a.cost.cpu_s / few) for (a, few), (b, more) in pairs]
-        before, after = ([pair[i][0].cost.rss_mb for pair in pairs] for i in (0, 1))
-        change = f"{self.small.name} to {self.large.name}"
-        return [
-            Row(scenario=self.name, measure=f"CPU per GiB, {change}"[:37], values=cpu, unit=" x", bar=1.1),
-            Row(scenario=self.name, measure="peak RSS, small", values=before, unit=" MB"),
-            Row(scenario=self.name, measure="peak RSS, large", values=after, unit=" MB"),
-        ]
+    def rows(self, sides: Sequence[Sequence[tuple[Run, int]]]) -> list[Row]:
+        """`sides`: for each size its runs, with the bytes of their backlog. Rounds with a fault are left out."""
+        rounds = [runs for runs in zip(*sides, strict=False) if not any(run.fault for run, _ in runs)]
+        cpu = [[run.cost.cpu_s / read * GIB for run, read in (runs[i] for runs in rounds)] for i in range(len(sides))]
+        rss = [[runs[i][0].cost.rss_mb for runs in rounds] for i in range(len(sides))]
+        rows = []
+        for size, used, peaks in zip(self.sizes, cpu, rss, strict=True):
+            rows.append(Row(scenario=self.name, measure=f"CPU-s/GiB, {size.name}", values=used))
+            if size is not self.sizes[0]:
+                rows.append(self._growth(used, cpu[0], bar=1.1))
+            rows.append(Row(scenario=self.name, measure=f"peak RSS, {size.name}", values=peaks, unit=" MB"))
+            if size is not self.sizes[0]:
+                rows.append(self._growth(peaks, rss[0], bar=self.rss))
+        return rows
+
+    def _growth(self, values: Sequence[float], first: Sequence[float], *, bar: float | None) -> Row:
+        grown = [a / b for a, b in zip(values, first, strict=True)]
+        return Row(scenario=self.name, measure="... in that of the first", values=grown, unit=" x", bar=bar)
 
 
 GROWTHS = (
-    Growth("growth-files", "100 to 5,000 files, 512 MiB in all", Size(512, 100), Size(512, 5000)),
-    Growth("growth-backlog", "512 MiB to 4 GiB", Size(512, 30), Size(4096, 30)),
-    Growth("growth-pods", "30 to 5,000 pods in the watch", Size(512, 30), Size(512, 30, quiet_pods=4970)),
+    Growth("growth-files", "100 to 5,000 files, 512 MiB in all", (Size(512, 100), Size(512, 5000))),
+    # the same node of 600 pods: what differs is how much of their logs is there
+    Growth(
+        "growth-backlog",
+        "1 to 20 GiB in 600 files",
+        (Size(52, 30, copies=20), Size(410, 30, copies=20), Size(1024, 30, copies=20)),
+        rss=1.1,
+    ),
+    Growth("growth-pods", "30 to 5,000 pods in the watch", (Size(512, 30), Size(512, 30, quiet_pods=4970))),
 )
 NAMES = tuple(each.name for each in (*BACKLOGS, *LIVES, *GROWTHS))
 USUAL = tuple(each.name for each in (*BACKLOGS, *LIVES))  # growth takes long, and is asked for by name

@@ -1,15 +1,20 @@
 /* A bulk sink that costs next to nothing: it reads HTTP/1.1 requests, counts lines and answers that every item was created.
  *
- *   sink [SPILL]     prints "port N", then serves on 127.0.0.1:N until it is killed
+ *   sink [--sums] [SPILL]     prints "port N", then serves on 127.0.0.1:N until it is killed
  *
  * SPILL is a path: the bodies of the n-th connection are appended to SPILL.n, each between two lines: before it "<bytes>\n",
  * behind it the time of its answer, "<nanoseconds since 1970>\n". GET /_sink tells counts: requests, bytes of bodies, and
  * newlines in them. One thread, poll(2), keep-alive, Content-Length only.
+ * With --sums it looks at each document, and GET /_sink/sums tells of each pod "<uid> <documents> <sum>": what is summed up is
+ * a hash of all that a pod's copy has in common with it (benchmarks.world.sums does the same, slowly), so that
+ * documents are the same, each as often, when sums are, in whatever order they came.
  * Compressed bodies are refused (415): an answer has an item for each document, so they would have to be unpacked.
  */
+#define _GNU_SOURCE /* memmem, memrchr */
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +26,8 @@
 #define CONNECTIONS 256
 #define HEAD_BYTES 16384
 #define READ_BYTES (1 << 20)
+#define PODS (1 << 16) /* in a table that is never full */
+#define UID_BYTES 36
 
 struct connection {
     char head[HEAD_BYTES];
@@ -29,12 +36,21 @@ struct connection {
     long long lines;      /* of its body so far */
     int is_bulk, is_gzip;
     int spill;            /* a file, or -1 */
+    char *line;           /* the beginning of one whose end has not been read */
+    size_t line_length, line_room;
+    uint64_t id;          /* the hash so far: of the action line before a document */
+};
+
+struct pod {
+    char uid[UID_BYTES + 1]; /* empty where there is none */
+    uint64_t documents, sum;
 };
 
 static struct pollfd polled[CONNECTIONS];
 static struct connection connections[CONNECTIONS];
 static char buffer[READ_BYTES];
 static unsigned long long requests, body_bytes, newlines;
+static struct pod *pods; /* with --sums */
 
 static const char INFO[] = "{\"name\":\"sink\",\"cluster_name\":\"sink\",\"cluster_uuid\":\"sink\",\"version\":{\"number\":\"9.5.3\","
                            "\"build_flavor\":\"default\"},\"tagline\":\"You Know, for Search\"}";
@@ -78,6 +94,83 @@ static long long now_ns(void) {
     return (long long)now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
+static uint64_t mixed(uint64_t hash, uint64_t word) {
+    hash = (hash ^ word) * 0x9E3779B97F4A7C15ULL;
+    return hash ^ (hash >> 29);
+}
+
+static uint64_t mixed_part(uint64_t hash, const char *part, size_t length) {
+    hash = mixed(hash, length);
+    for (size_t at = 0; at < length; at += 8) {
+        uint64_t word = 0; /* little endian, as everywhere where this runs */
+        memcpy(&word, part + at, length - at < 8 ? length - at : 8);
+        hash = mixed(hash, word);
+    }
+    return hash;
+}
+
+static struct pod *pod_of(const char *uid) {
+    uint64_t place = mixed_part(0, uid, strlen(uid)) % PODS;
+    while (pods[place].documents > 0 && strcmp(pods[place].uid, uid) != 0) place = (place + 1) % PODS;
+    return &pods[place];
+}
+
+static const char *find(const char *text, const char *end, const char *what) {
+    return text == NULL ? NULL : memmem(text, (size_t)(end - text), what, strlen(what));
+}
+
+static void sum_up(uint64_t hash, const char *document, const char *end) {
+    char uid[UID_BYTES + 1] = "";
+    const char *metadata = find(document, end, "\"kubernetes\":{");
+    const char *id = find(metadata, end, "\"pod_id\":\""), *rest = find(id, end, "\"container_name\":");
+    if (rest != NULL && id + 10 + UID_BYTES <= rest) {
+        memcpy(uid, id + 10, UID_BYTES);
+        hash = mixed_part(hash, document, (size_t)(metadata - document));
+    } else {
+        rest = document;
+    }
+    struct pod *pod = pod_of(uid);
+    strcpy(pod->uid, uid);
+    pod->documents++;
+    pod->sum += mixed_part(hash, rest, (size_t)(end - rest));
+}
+
+/* `number` counts the lines of a body: an action, a document, an action, ... */
+static void take_line(struct connection *c, long long number, const char *line, const char *end) {
+    if (number % 2 == 0) {
+        const char *dash = memrchr(line, '-', (size_t)(end - line)), *id = dash == NULL ? line : dash;
+        c->id = mixed_part(0, id, (size_t)(end - id));
+    } else {
+        sum_up(c->id, line, end);
+    }
+}
+
+static void keep_beginning(struct connection *c, const char *data, size_t length) {
+    if (c->line_length + length > c->line_room) {
+        c->line_room = 2 * (c->line_length + length);
+        c->line = realloc(c->line, c->line_room);
+        if (c->line == NULL) fail("realloc");
+    }
+    memcpy(c->line + c->line_length, data, length);
+    c->line_length += length;
+}
+
+static void answer_sums(int socket) {
+    size_t room = 512, length = 0;
+    for (size_t i = 0; i < PODS; i++) room += pods[i].documents > 0 ? UID_BYTES + 48 : 0;
+    char *text = malloc(room), head[256];
+    if (text == NULL) fail("malloc");
+    for (size_t i = 0; i < PODS; i++) {
+        const struct pod *pod = &pods[i];
+        if (pod->documents == 0) continue;
+        length += (size_t)sprintf(text + length, "%s %llu %llu\n", *pod->uid ? pod->uid : "-",
+                                  (unsigned long long)pod->documents, (unsigned long long)pod->sum);
+    }
+    put(socket, head, (size_t)sprintf(head, "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: %zu\r\n\r\n", length));
+    put(socket, text, length);
+    free(text);
+}
+
 static void answer_bulk(int socket, struct connection *c) {
     static const char head[] = "{\"errors\":false,\"items\":[";
     long long items = c->lines / 2;
@@ -106,6 +199,10 @@ static void answer_other(int socket, struct connection *c) {
         snprintf(counts, sizeof counts, "{\"requests\":%llu,\"bytes\":%llu,\"newlines\":%llu}", requests, body_bytes, newlines);
         body = counts;
     }
+    if (pods != NULL && strncmp(c->head, "GET /_sink/sums", 15) == 0) {
+        answer_sums(socket);
+        return;
+    }
     int is_head = strncmp(c->head, "HEAD ", 5) == 0;
     int length = snprintf(text, sizeof text,
                           "HTTP/1.1 %s\r\nX-elastic-product: Elasticsearch\r\ncontent-type: application/json\r\n"
@@ -129,6 +226,7 @@ static void begin_body(int socket, struct connection *c) {
     c->is_bulk = end_of_path != NULL && end_of_path - c->head >= 6 && strncmp(end_of_path - 6, "/_bulk", 6) == 0;
     c->is_bulk = c->is_bulk && !c->is_gzip;
     c->lines = 0;
+    c->line_length = 0;
     if (header(c->head, "expect") != NULL) put(socket, CONTINUE, sizeof CONTINUE - 1);
     if (!c->is_bulk) return;
     requests++;
@@ -139,11 +237,20 @@ static void begin_body(int socket, struct connection *c) {
 static void take_body(struct connection *c, const char *data, size_t length) {
     c->remaining -= (long long)length;
     if (!c->is_bulk) return;
-    const char *end = data + length;
+    const char *end = data + length, *line = data;
     for (const char *at = data; (at = memchr(at, '\n', (size_t)(end - at))) != NULL; at++) {
+        if (pods != NULL && c->line_length > 0) {
+            keep_beginning(c, line, (size_t)(at - line));
+            take_line(c, c->lines, c->line, c->line + c->line_length);
+            c->line_length = 0;
+        } else if (pods != NULL) {
+            take_line(c, c->lines, line, at);
+        }
+        line = at + 1;
         newlines++;
         c->lines++;
     }
+    if (pods != NULL) keep_beginning(c, line, (size_t)(end - line));
     if (c->spill >= 0) put(c->spill, data, length);
 }
 
@@ -182,6 +289,11 @@ int main(int count, char **arguments) {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof address;
     int listener = socket(AF_INET, SOCK_STREAM, 0), open_files = 1, accepted = 0;
+    const char *spill_path = NULL;
+    for (int i = 1; i < count; i++) {
+        if (strcmp(arguments[i], "--sums") != 0) spill_path = arguments[i];
+        else if ((pods = calloc(PODS, sizeof *pods)) == NULL) fail("calloc");
+    }
     if (listener < 0 || bind(listener, (struct sockaddr *)&address, size) < 0 || listen(listener, 64) < 0) fail("listen");
     if (getsockname(listener, (struct sockaddr *)&address, &size) < 0) fail("getsockname");
     printf("port %d\n", ntohs(address.sin_port));
@@ -192,6 +304,7 @@ int main(int count, char **arguments) {
             if (polled[i].revents == 0 || serve(polled[i].fd, &connections[i])) continue;
             close(polled[i].fd);
             if (connections[i].spill >= 0) close(connections[i].spill);
+            free(connections[i].line);
             open_files--;
             polled[i] = polled[open_files];
             connections[i] = connections[open_files];
@@ -200,7 +313,7 @@ int main(int count, char **arguments) {
             int client = accept(listener, NULL, NULL);
             if (client < 0) continue;
             polled[open_files] = (struct pollfd){.fd = client, .events = POLLIN};
-            int spill = count > 1 ? open_spill(arguments[1], accepted++) : -1;
+            int spill = spill_path != NULL ? open_spill(spill_path, accepted++) : -1;
             connections[open_files] = (struct connection){.remaining = -1, .spill = spill};
             open_files++;
         }

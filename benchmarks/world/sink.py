@@ -26,6 +26,7 @@ import zstandard
 from isal import isal_zlib
 
 from benchmarks.world.check import bulk_documents
+from benchmarks.world.sums import Sums
 
 Language = Literal["C", "Python"]
 
@@ -78,6 +79,12 @@ class Sink:
         with urllib.request.urlopen(f"{self.url}/_sink", timeout=10) as answer:
             return msgspec.json.decode(answer.read(), type=Counts)
 
+    def sums(self) -> Sums:
+        """Of a sink that was started with `sums`."""
+        with urllib.request.urlopen(f"{self.url}/_sink/sums", timeout=10) as answer:
+            rows = [line.split() for line in answer.read().decode().splitlines()]
+        return {uid: (int(documents), int(total)) for uid, documents, total in rows}
+
     def bulks(self) -> Iterator[Bulk]:
         """The bulk requests that were received in full; by connection, in order."""
         assert self.spill is not None, "this sink keeps nothing"
@@ -104,17 +111,19 @@ def _read_spill(file: BinaryIO) -> Iterator[Bulk]:
 
 @contextmanager
 def start_sink(
-    spill: Path | None = None, *, compressed: bool = False, language: Language | None = None
+    spill: Path | None = None, *, compressed: bool = False, language: Language | None = None, sums: bool = False
 ) -> Iterator[Sink]:
     """Starts a sink and stops it. `spill`: bodies go to files of that name with a number behind it.
 
-    `language`: by default C where there is a compiler, unless bodies come `compressed`.
+    `language`: by default C where there is a compiler, unless bodies come `compressed`. `sums`: it sums up each pod's
+    documents, which only the one in C does.
     """
     with tempfile.TemporaryDirectory(prefix="sink-") as folder:
         compiled = None if language == "Python" or compressed else _compile(Path(folder))
-        if language == "C" and compiled is None:
+        if (language == "C" or sums) and compiled is None:
             raise RuntimeError("there is no C compiler on PATH")
         command = [str(compiled)] if compiled else [sys.executable, "-m", "benchmarks.world.sink"]
+        command += ["--sums"] if sums else []
         with subprocess.Popen(command + ([str(spill)] if spill else []), stdout=subprocess.PIPE) as process:
             try:
                 assert process.stdout is not None

@@ -1,6 +1,7 @@
 """The bench measures what it says, and takes a run that lost something for no result."""
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from benchmarks.results import Report, Row, Run, show_rows, show_runs
 from benchmarks.scenarios import BACKLOGS, Backlog, Growth, Size
 from benchmarks.subjects import Job, Mode, Shipper, Variant, Yardstick, is_archived
 from benchmarks.world.account import Account
+from benchmarks.world.copies import copies_of
 from shipper.config.loader import load
 
 
@@ -217,11 +219,39 @@ def test_a_bar_is_held_to_the_median_and_missed_by_less_than_nothing() -> None:
     assert ">= 3" in show_rows([lines])
 
 
-def test_growth_compares_costs_by_the_bytes_of_each_side() -> None:
-    growth = Growth("g", "", Size(1, 10), Size(2, 10))
-    small, large = [(run_of("plain", 1, 2.0), 100)], [(run_of("plain", 1, 6.0), 200)]
-    assert growth.rows(small, large)[0].values == [1.5]
-    assert growth.rows(small, [(run_of("plain", 1, 6.0, "lost"), 200)])[0].verdict == "no result"
+def test_growth_compares_costs_by_the_bytes_of_each_size_with_the_first() -> None:
+    growth = Growth("g", "", (Size(1, 10), Size(2, 10), Size(2, 10, copies=2)), rss=1.1)
+    runs = [[(run_of("plain", 1, cpu_s), size)] for cpu_s, size in ((2.0, 100), (6.0, 200), (4.0, 400))]
+    rows = growth.rows(runs)
+    assert [row.values for row in rows if row.measure.startswith("...")] == [[1.5], [1.0], [0.5], [1.0]]
+    assert [row.verdict for row in rows if row.measure.startswith("...")] == ["MISSED", "met", "met", "met"]
+    assert [row.measure for row in rows if "RSS" in row.measure][-1] == "peak RSS, 4 MiB, 20 files"
+    runs[2] = [(run_of("plain", 1, 4.0, "lost"), 400)]
+    assert {row.verdict for row in growth.rows(runs) if row.bar} == {"no result"}
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="there is no C compiler on PATH")
+async def test_copies_of_a_pod_are_shipped_as_it_is_and_one_document_that_differs_is_found(
+    data: tuple[Path, Account],
+) -> None:
+    folder, account = data
+    async with serve_pods(account, wanted=True) as api:
+        bench = Bench(folder, account, limit_s=30, sums=True)
+        verdict, arrived = await bench.check(Shipper(api), labels=True)
+    assert arrived is not None, verdict
+    with copies_of(folder, account, 3) as (tree, pods, originals):
+        wanted = {uid: arrived.sums[original] for uid, original in originals.items()}
+        assert len(wanted) == 3 * len(account.containers)
+        bench = Bench(tree, pods, limit_s=30, sums=True)
+        async with serve_pods(pods, wanted=True) as api:
+            run = await bench.measure(Shipper(api), 1, None, sums=wanted)
+            assert run.fault == ""
+            assert run.documents == 3 * account.records
+            uid, (documents, total) = wanted.popitem()
+            run = await bench.measure(Shipper(api), 1, None, sums=wanted | {uid: (documents, total + 1)})
+            assert run.fault == "1 of 15 pods have other documents than those that were checked"
+    assert not tree.exists()
+    assert folder.exists()
 
 
 def test_about_a_third_of_the_records_is_archived(data: tuple[Path, Account]) -> None:

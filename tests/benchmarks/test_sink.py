@@ -6,21 +6,24 @@ import json
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 import zstandard
 
 from benchmarks.world.sink import Language, Sink, start_sink
+from benchmarks.world.sums import sums_of
 
+NO_COMPILER = not any(map(shutil.which, ("cc", "gcc", "clang")))
+UIDS = ("0b8a7c1e-4c35-4f0e-9d3b-6f1f6f7f2a11", "5c9c1a3e-5b0c-4e0a-9c39-0d3d8d0f6a11")
 BODY = b'{"create":{"_id":"a"}}\n{"m":1}\n{"create":{}}\n{"m":2}\n'
 
 
 @pytest.fixture(params=["C", "Python"])
 def sink(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sink]:
     language: Language = request.param
-    if language == "C" and not any(map(shutil.which, ("cc", "gcc", "clang"))):
+    if language == "C" and NO_COMPILER:
         pytest.skip("there is no C compiler on PATH")
     with start_sink(tmp_path / "spill", language=language) as started:
         assert started.language == language
@@ -113,3 +116,35 @@ def test_a_body_that_was_cut_off_is_not_told(sink: Sink) -> None:
     client.close()
     assert sink.counts().requests >= 1
     assert list(sink.bodies()) == [BODY]
+
+
+def document_of(place: int, uid: str, pod: str, text: str) -> bytes:
+    metadata = f'"kubernetes":{{"namespace_name":"shop","pod_name":"{pod}","pod_id":"{uid}","container_name":"app"}}'
+    return f'{{"create":{{"_id":"{pod}-{place:x}"}}}}\n{{"@timestamp":"T{place}",{metadata},"m":"{text}"}}\n'.encode()
+
+
+@pytest.mark.skipif(NO_COMPILER, reason="there is no C compiler on PATH")
+def test_sums_of_each_pods_documents_are_those_that_are_slowly_found() -> None:
+    texts = ["x" * (37 * n % 500) for n in range(6000)]  # more than is read at once
+    documents = [document_of(n, UIDS[n % 3 % 2], f"cart-{n % 3 % 2}", text) for n, text in enumerate(texts)]
+    bodies = [b"".join(documents), BODY, b"", b"".join(documents[:10])]
+    with start_sink(sums=True) as sink:
+        client = http.client.HTTPConnection("127.0.0.1", sink.port, timeout=10)
+        for body in bodies:
+            client.request("POST", "/_bulk", body)
+            client.getresponse().read()
+        client.close()
+        found = sink.sums()
+    assert set(found) == {*UIDS, "-"}
+    assert found == sums_of(bodies)
+
+
+def test_sums_are_the_same_for_a_copy_in_any_order_and_others_for_any_other_document() -> None:
+    def sums(pod: int, places: Iterable[int], text: str = "a") -> tuple[int, int]:
+        ((uid, found),) = sums_of([document_of(n, UIDS[pod], f"cart-{pod}", text) for n in places]).items()
+        assert uid == UIDS[pod]
+        return found
+
+    assert sums(0, range(9)) == sums(1, reversed(range(9)))
+    others = [sums(0, range(8)), sums(0, range(10)), sums(0, range(1, 10)), sums(0, range(9), "b"), sums(0, [0] * 9)]
+    assert sums(0, range(9)) not in others
