@@ -7,8 +7,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from benchmarks.world.ports import free_port
 from shipper.ask import NoAnswer, ask_daemon
-from tests.servers.search_server import free_port
 
 
 @contextmanager

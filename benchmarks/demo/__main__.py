@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import os
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -28,6 +27,7 @@ from benchmarks.demo.progress import Progress
 from benchmarks.world.account import Account
 from benchmarks.world.check import Checker, Verdict
 from benchmarks.world.kubernetes_api import FakeKubernetesApi
+from benchmarks.world.ports import free_port
 
 CONFIG = Path(__file__).parents[2] / "config" / "demo.yaml"
 CATCH_UP_S = 15.0
@@ -82,16 +82,9 @@ def write_config(path: Path, destinations: tuple[Destination, ...]) -> Path:
     return path
 
 
-def find_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
-
-
 async def demo(folder: Path, seconds: float) -> bool:
     """Returns whether everything arrived."""
-    api, port = FakeKubernetesApi(), find_port()
+    api, port = FakeKubernetesApi(), free_port()
     await api.start()
     node = Node(folder / "pods", api, seed=1)
     destinations = choose_destinations(folder / "out", run=time.strftime("%Y%m%d-%H%M%S"))

@@ -3,7 +3,6 @@
 import asyncio
 import gzip
 import random
-import socket
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -23,6 +22,7 @@ from benchmarks.world.applications import REFUSED_FIELD
 from benchmarks.world.check import ndjson_documents, split_documents
 from benchmarks.world.elasticsearch_fake import FakeElasticsearch
 from benchmarks.world.kubernetes_api import FakeKubernetesApi
+from benchmarks.world.ports import free_port
 from benchmarks.world.s3_proxy import S3Proxy
 
 OWNED_UP = ("times a file went away unseen, size unknown", "bytes are gone, delivered or not")
@@ -126,7 +126,7 @@ class Torture:
                 token=token,
                 diary=self._diary,
             )
-            self._first_config = self._config(_free_port(), secret, token)
+            self._first_config = self._config(free_port(), secret, token)
             self._daemon = Daemon(self._folder, self._first_config, port=self._port)
             stack.push_async_callback(self._daemon.kill)
             self._node.may_step_back = self._knows_all_files
@@ -398,10 +398,3 @@ class Torture:
 
 def _total(seen: Counter[tuple[str, str, str, str]], output: str) -> int:
     return sum(size for (name, *_), size in seen.items() if name == output)
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port

@@ -18,6 +18,7 @@ from isal import isal_zlib
 
 from benchmarks.world.elasticsearch_faults import Fault, Faults
 from benchmarks.world.elasticsearch_store import Store, error_item
+from benchmarks.world.ports import free_port
 
 GZIP_FORMAT = 31
 PRODUCT = {"x-elastic-product": "Elasticsearch"}
@@ -121,7 +122,7 @@ class FakeElasticsearch:
         )
         self._runner = web.AppRunner(app, access_log=None, auto_decompress=False, shutdown_timeout=0)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", port)
+        site = web.TCPSite(self._runner, "127.0.0.1", port or free_port())
         await site.start()
         host, port = self._runner.addresses[0][:2]
         self.url = f"http://{host}:{port}"

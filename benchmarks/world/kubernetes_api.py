@@ -19,6 +19,7 @@ from typing import Any
 from aiohttp import web
 
 from benchmarks.world.kubernetes_objects import Labels, Object, make_metadata, make_pod, make_status, make_uid
+from benchmarks.world.ports import free_port
 
 KINDS = {"pods": "Pod", "namespaces": "Namespace", "nodes": "Node"}
 HISTORY = 10_000  # changes that a watch may still ask for
@@ -70,7 +71,7 @@ class FakeKubernetesApi:
     def __init__(self, *, bookmark_every_s: float = 60.0) -> None:
         self.trouble = Trouble()
         self.requests: list[Request] = []
-        self.port = 0
+        self.port = free_port()
         self._bookmark_every_s = bookmark_every_s
         self._objects: dict[str, dict[tuple[str, str], Stored]] = {resource: {} for resource in KINDS}
         self._version = 1000
@@ -110,7 +111,6 @@ class FakeKubernetesApi:
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
-        self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
         """As SIGKILL does it: connections are cut. What was stored stays, but all versions expire."""

@@ -12,6 +12,8 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
+from benchmarks.world.ports import free_port
+
 NOT_FORWARDED = ("transfer-encoding", "content-length", "connection")
 
 
@@ -39,7 +41,7 @@ class S3Proxy:
         self.chances: Mapping[str, float] = {}  # keys of FAULTS
         self.injected = Counter[str]()  # of these
         self.seen: list[Seen] = []
-        self._port = 0
+        self._port = free_port()
         self._runner: web.AppRunner | None = None
         self._session: aiohttp.ClientSession | None = None
 
@@ -48,7 +50,7 @@ class S3Proxy:
         return f"http://127.0.0.1:{self._port}"
 
     async def start(self) -> None:
-        """On the port of the first start."""
+        """After `stop`, on the same port."""
         self._session = aiohttp.ClientSession(auto_decompress=False)
         app = web.Application(client_max_size=2**30)
         app.router.add_route("*", "/{path:.*}", self._handle)
@@ -56,7 +58,6 @@ class S3Proxy:
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self._port)
         await site.start()
-        self._port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
         if self._runner is not None and self._session is not None:

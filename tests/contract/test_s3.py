@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pytest
 from botocore.exceptions import ClientError
 
+from benchmarks.world.ports import free_port
 from shipper.outputs.base import Finding
 from shipper.outputs.config import RetryConfig
 from shipper.outputs.s3.api import S3Api
@@ -219,8 +220,8 @@ async def test_check_tells_what_is_wrong_and_how_to_mend_it(real_archive: Archiv
     assert "`bucket`" in finding.mend
 
 
-async def test_check_says_when_nobody_is_there(unused_tcp_port: int, real_archive: Archive) -> None:
-    url = f"http://127.0.0.1:{unused_tcp_port}"
+async def test_check_says_when_nobody_is_there(real_archive: Archive) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
     finding = await failing_check(config_of(real_archive, endpoint=url))
     assert finding.what == f"archive: cannot connect to {url}"
 

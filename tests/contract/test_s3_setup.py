@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.world.ports import free_port
 from shipper.errors import ShipperError
 from shipper.outputs.s3.config import LifecycleConfig, ManifestConfig, S3AuthConfig, S3Config
 from shipper.outputs.s3.setup import setup
@@ -104,6 +105,6 @@ async def test_outputs_that_share_lists_must_keep_them_as_long(moto_url: str) ->
     await setup(one, [one, apart], dry_run=True)
 
 
-async def test_without_lifecycle_nothing_is_asked(unused_tcp_port: int, moto_url: str) -> None:
-    config = config_of(new_archive(moto_url), endpoint=f"http://127.0.0.1:{unused_tcp_port}")
+async def test_without_lifecycle_nothing_is_asked(moto_url: str) -> None:
+    config = config_of(new_archive(moto_url), endpoint=f"http://127.0.0.1:{free_port()}")
     assert await run(config) == []

@@ -9,10 +9,10 @@ import pytest
 
 from benchmarks.world.elasticsearch_fake import FakeElasticsearch
 from benchmarks.world.kubernetes_api import FakeKubernetesApi
+from benchmarks.world.ports import free_port
 from tests.e2e.configs import tail, to_files
 from tests.e2e.daemon import Daemon
 from tests.fakes.archive import Archive
-from tests.servers.search_server import free_port
 
 _numbers = itertools.count()
 

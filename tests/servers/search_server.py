@@ -3,9 +3,7 @@
 import base64
 import http.client
 import os
-import random
 import signal
-import socket
 import ssl
 import subprocess
 import time
@@ -18,21 +16,11 @@ from typing import TypeVar
 
 import pytest
 
+from benchmarks.world.ports import free_port
+
 HEAP = "512m"
 START_TIMEOUT_S = 150
 STOP_TIMEOUT_S = 30
-
-
-def free_port() -> int:
-    """A port of loopback below the ephemeral range: no client takes it while a killed server is started again."""
-    while True:
-        port = random.randrange(20_000, 30_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 class SearchServer(ABC):

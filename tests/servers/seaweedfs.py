@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.search_server import free_port
+from benchmarks.world.ports import free_port
 
 START_TIMEOUT_S = 60
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
+from benchmarks.world.ports import free_port
 from tests.servers.install import CACHE
-from tests.servers.search_server import free_port
 
 FOLDER = CACHE / "kubernetes"
 BINARIES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kwok")
