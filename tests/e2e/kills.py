@@ -27,13 +27,13 @@ from benchmarks.world.elasticsearch_fake import FakeElasticsearch
 from benchmarks.world.elasticsearch_faults import Fault
 from benchmarks.world.kubelet import Kubelet, Settings
 from benchmarks.world.life import Life
+from benchmarks.world.ports import free_port
 from benchmarks.world.s3_proxy import S3Proxy
 from shipper.checkpoint import FILE
 from tests.e2e.configs import tail, to_elasticsearch, to_files, to_s3
-from tests.e2e.daemon import Daemon
+from tests.e2e.daemon import PATIENCE_S, Daemon
 from tests.e2e.judge import archived, filed_parts, ids, judge, manifest_agrees, stored
 from tests.fakes.archive import Archive
-from tests.servers.search_server import free_port
 
 Moment = Literal["start", "commit", "bulk", "upload", "file rotation", "log rotation", "drain", "any"]
 MOMENTS: tuple[Moment, ...] = get_args(Moment)
@@ -41,7 +41,7 @@ MOMENTS: tuple[Moment, ...] = get_args(Moment)
 STEP_S = 0.03  # the pace of the node's life
 START_S = 0.9  # of a process, until it reads
 LONGEST_LIFE_S = 0.6  # after its first request, where no moment is waited for
-LONGEST_WAIT_S = 2.0  # for a moment; then it is killed at that one
+RARE_S = 2.0  # so long is waited for a moment that need not come; then it is killed at that one
 AFTER_S = 0.01  # at most so long after what was waited for
 POLL_S = 0.001
 SLOW = Fault("slow", delay_s=0.1)  # a request that a kill finds applied, but not answered
@@ -144,7 +144,7 @@ class Site:
         if moment == "start":
             await asyncio.sleep(self._rng.uniform(0, START_S))
             return True
-        if not await self._changes(lambda: len(self.elasticsearch.requests), within_s=15):
+        if not await self._changes(lambda: len(self.elasticsearch.requests)):
             raise AssertionError(f"it does nothing:\n{self.daemon.log()[-4000:]}")
         match moment:
             case "commit":
@@ -154,7 +154,9 @@ class Site:
             case "upload":
                 came = await self._changes(lambda: len(self.proxy.seen))
             case "file rotation":
-                came = await self._changes(lambda: len(list((self.folder / "out").rglob("*.ndjson.1"))))
+                came = await self._changes(
+                    lambda: len(list((self.folder / "out").rglob("*.ndjson.1"))), within_s=RARE_S
+                )
             case "log rotation":
                 self.kubelet.rotate(self._rng.choice([log for log in self.kubelet.logs if log.running]))
                 came = True
@@ -167,7 +169,7 @@ class Site:
         await asyncio.sleep(self._rng.uniform(0, 0.2 if moment in ("drain", "log rotation") else AFTER_S))
         return came
 
-    async def _changes(self, look: Callable[[], Any], *, within_s: float = LONGEST_WAIT_S) -> bool:
+    async def _changes(self, look: Callable[[], Any], *, within_s: float = PATIENCE_S) -> bool:
         before, deadline = look(), time.monotonic() + within_s
         while look() == before:
             if time.monotonic() > deadline or not self.daemon.is_running:
@@ -182,7 +184,7 @@ class Site:
         self.elasticsearch.faults.chances = {}
         account = self.kubelet.account()
         await self.daemon.start()
-        await self.daemon.caught_up("es", "archive", "files", seen_bytes=account.bytes, within_s=300)
+        await self.daemon.caught_up("es", "archive", "files", seen_bytes=account.bytes, patience_s=300)
         assert await self.daemon.stop() == 0, self.daemon.log()[-4000:]
         manifest_agrees(self.archive, await self.daemon.settled())
         documents = {"es": list(stored(self.elasticsearch)), "archive": list(archived(self.archive))}

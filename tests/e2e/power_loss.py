@@ -32,23 +32,24 @@ from benchmarks.world.elasticsearch_fake import FakeElasticsearch
 from benchmarks.world.elasticsearch_faults import Fault
 from benchmarks.world.elasticsearch_store import Store, Write
 from benchmarks.world.generator import write_tree
+from benchmarks.world.ports import free_port
 from shipper import checkpoint
 from shipper.audit import accounts
 from shipper.audit import verdict as verdict_of_ledger
 from shipper.cli import DONE, WITH_LOSSES
 from shipper.dead_letters import DeadLetters
 from tests.e2e.configs import tail, to_elasticsearch, to_files
-from tests.e2e.daemon import Daemon
+from tests.e2e.daemon import PATIENCE_S, Daemon
 from tests.e2e.judge import ids, judge
 from tests.e2e.lines import Container
 from tests.e2e.promises import Acked, Promises, went_back
 from tests.fakes import strace
 from tests.fakes.lossy_disk import LOSSES, Disk, File, Loss
-from tests.servers.search_server import free_port
 
 STATE, OUT = "state", "out"  # what may be lost; the log files are the node's, and taken for safe
 FEED_S = 0.05
 FEEDS = 50  # in one life
+LAST_FEEDS = 10  # of them, when an object is there: so that whoever is slow has got somewhere, and is at it
 LIVES = ("kill", "stop", "kill")
 POISON = 40  # records, of which Elasticsearch refuses each second one
 NOTES = 300  # lines of a file that is no container's: its ids are made of a random number
@@ -221,11 +222,12 @@ class Room:
             output = self.folder / f"{number}.strace"
             self.daemon.before = strace.command(output)
             await self.daemon.start()
-            for feed in itertools.islice(feeds, FEEDS):
-                feed()
-                await asyncio.sleep(FEED_S)
+            puts = len(self.bucket.puts)
+            await self._feed(itertools.islice(feeds, FEEDS - LAST_FEEDS))
+            await self.daemon.until(lambda puts=puts: len(self.bucket.puts) > puts)  # type: ignore[misc]
+            await self._feed(itertools.islice(feeds, LAST_FEEDS))
             await (self.daemon.kill() if end == "kill" else self.daemon.stop())
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 while not strace.has_ended(output):
                     await asyncio.sleep(0.01)
             calls += _in_effect(self.folder, calls, strace.calls(output))
@@ -237,6 +239,11 @@ class Room:
         return Recording(
             self.folder, calls, moments, list(zip(writes.times, writes, strict=True)), list(self.bucket.puts), vault
         )
+
+    async def _feed(self, feeds: Iterable[Callable[[], None]]) -> None:
+        for feed in feeds:
+            feed()
+            await asyncio.sleep(FEED_S)
 
     def _feeds(self, rng: random.Random, count: int) -> Iterator[Callable[[], None]]:
         """Each writes some more of every log file, and may end within a line."""

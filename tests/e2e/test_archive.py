@@ -93,7 +93,7 @@ async def test_parts_that_a_kill_left_are_aborted_and_the_object_is_there_once(
     )
     daemon = make_daemon({"inputs": [tail(tmp_path / "pods")], "filters": [{"type": "json"}], "outputs": [output]})
     await daemon.start()
-    await daemon.until(held.arrived.is_set, within_s=30)
+    await daemon.until(held.arrived.is_set)
     await daemon.kill()
     held.release.set()
     assert len(bucket.unfinished_uploads()) == 1

@@ -5,7 +5,6 @@ import gzip
 import json
 import os
 import random
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,8 @@ from tests.e2e.conftest import MakeDaemon
 from tests.e2e.daemon import Daemon
 from tests.e2e.lines import UID, Container
 
-pytestmark = pytest.mark.timeout(120)  # on a busy machine
-
 MIB = 2**20
-NEIGHBOUR_S = 1.0  # so late may a line be at most; measured: 0.1 to 0.4 s
+NEIGHBOUR_CPU_S = 0.6  # so much may be done for others before a line is out: no clock, which runs on a busy machine
 PROCESS_BYTES = 60 * MIB  # what it may take on top of `memory_limit`
 MEMORY_LIMIT = 32 * MIB
 HEAD = b"2026-11-21T10:00:00.123456789Z stdout F "
@@ -68,36 +65,35 @@ class Neighbour:
     def __init__(self, folder: Path) -> None:
         self._container = Container(folder / "pods", pod="quiet-1")
         self._shipped = folder / "out/shop/quiet-1/app.ndjson"
-        self.waited: list[float] = []
+        self.waited: list[float] = []  # by the daemon's own time, that of its CPU
 
     @property
     def lines(self) -> int:
         return self._shipped.read_bytes().count(b"\n") if self._shipped.exists() else 0
 
-    async def says(self, daemon: Daemon, *, within_s: float = 20) -> float:
-        """How long it takes until it is heard."""
-        before = self.lines
+    async def says(self, daemon: Daemon) -> None:
+        """Returns when it is heard."""
+        before, since = self.lines, daemon.cpu_s
         self._container.write(f"line {before}")
-        return await daemon.until(lambda: self.lines > before, within_s=within_s)
+        await daemon.until(lambda: self.lines > before)
+        self.waited.append(daemon.cpu_s - since)
 
     async def says_first(self, daemon: Daemon) -> None:
         """Starts the daemon with a line that is there before."""
         self._container.write("what is there before")
         await daemon.start()
-        await daemon.until(lambda: self.lines == 1, within_s=20)
+        await daemon.until(lambda: self.lines == 1)
 
-    async def is_heard_while(self, goes_on: Callable[[], Any], daemon: Daemon, *, within_s: float = 60) -> None:
-        deadline = time.monotonic() + within_s
+    async def is_heard_while(self, goes_on: Callable[[], Any], daemon: Daemon) -> None:
+        self.waited, deadline = [], daemon.deadline()
         while await goes_on():
             daemon.has_time(deadline)
-            self.waited.append(await self.says(daemon))
+            await self.says(daemon)
         assert self.waited, "it was over before the neighbour said anything"
         self.was_heard_in_time()
 
     def was_heard_in_time(self) -> None:
-        """On a machine that has more to do than it can, everything takes longer by as much."""
-        load = os.getloadavg()[0] / (os.cpu_count() or 1)
-        assert max(self.waited) < NEIGHBOUR_S * max(1.0, load), (self.waited, load)
+        assert max(self.waited) < NEIGHBOUR_CPU_S, self.waited
 
 
 def put(path: Path, content: bytes) -> None:
@@ -156,7 +152,7 @@ async def test_a_monster_is_shipped_in_bounded_memory_and_delays_no_neighbour(
         return not accounts or any(a["pending"] for a in accounts)
 
     await quiet.is_heard_while(goes_on, daemon)
-    print(f"{kind}: neighbour after {max(quiet.waited):.3f} s, {most / MIB:.0f} MiB")
+    print(f"{kind}: neighbour after {max(quiet.waited):.3f} s of CPU, {most / MIB:.0f} MiB")
     assert most < MEMORY_LIMIT + PROCESS_BYTES
     assert await daemon.stop() == 0
     await daemon.settled()
@@ -229,7 +225,8 @@ async def test_links_pipes_and_devices_lead_nowhere(
     (secret.parent / "0.log").write_text(SECRET + "\n", encoding="utf-8")
     (pod / "round").symlink_to(tmp_path / "pods", target_is_directory=True)
     await quiet.says_first(daemon)
-    quiet.waited = [await quiet.says(daemon) for _ in range(3)]
+    for _ in range(3):
+        await quiet.says(daemon)
     quiet.was_heard_in_time()
     status = await daemon.json("/api/v1/status")
     unreadable = {path for tail in status["inputs"] for path in tail["unreadable"]}
@@ -263,7 +260,7 @@ async def test_a_folder_that_becomes_a_link_shows_nothing_of_where_it_leads(
         mine.rename(link)
         (local / "aside").rename(mine)
         await asyncio.sleep(0.005)
-    quiet.waited.append(await quiet.says(daemon))
+    await quiet.says(daemon)
     quiet.was_heard_in_time()
     assert await daemon.stop() in (0, 3)
     assert all(SECRET not in path.read_text(encoding="utf-8") for path in tmp_path.rglob("*.ndjson"))
@@ -305,7 +302,8 @@ async def test_odd_names_are_names(daemon: Daemon, tmp_path: Path, local: Path, 
         write(b"/".join((root, b"pods", folder, container, b"0.log")), HEAD + b"pod %d\n" % number)
     await quiet.says_first(daemon)
     write(root + b"/pods/shop_cart-9_u/\xff/0.log", HEAD + b"pod %d\n" % len(places))  # no event tells of it
-    quiet.waited = [await quiet.says(daemon) for _ in range(3)]
+    for _ in range(3):
+        await quiet.says(daemon)
     quiet.was_heard_in_time()
     await daemon.caught_up(MONSTER, "files")
     for path in ("/metrics", "/api/v1/status", "/api/v1/audit", "/healthz", "/readyz"):
@@ -446,7 +444,7 @@ async def test_countless_values_are_countless_files_and_delay_no_neighbour(
         return sum(1 for _ in (tmp_path / "many").glob("*.ndjson")) < values
 
     await quiet.is_heard_while(goes_on, daemon)
-    print(f"neighbour after {max(quiet.waited):.3f} s")
+    print(f"neighbour after {max(quiet.waited):.3f} s of CPU")
     await daemon.caught_up("many", seen_bytes=log.bytes)
     assert await daemon.stop() == 0
     await daemon.settled()
@@ -463,10 +461,10 @@ async def test_files_that_are_overwritten_while_they_are_read_are_counted(
         live.write_text("\n".join(lines) + "\n", encoding="utf-8")
         await asyncio.sleep(rng.choice((0, 0.01, 0.06)))
         if turn % 10 == 0:
-            quiet.waited.append(await quiet.says(daemon))
+            await quiet.says(daemon)
     quiet.was_heard_in_time()
     live.write_text("the last one\n", encoding="utf-8")
-    await daemon.until(lambda: b"the last one" in read_or_nothing(tmp_path / "monsters.ndjson"), within_s=20)
+    await daemon.until(lambda: b"the last one" in read_or_nothing(tmp_path / "monsters.ndjson"))
     await daemon.caught_up(MONSTER)
     assert await daemon.stop() in (0, 3)
     accounts = await daemon.command("audit", "CONFIG", "--json")
@@ -491,15 +489,15 @@ async def test_thousands_of_files_that_appear_and_vanish_are_shipped_and_delay_n
     for turn in range(turns):
         for number in range(per_turn):
             (local / f"{turn}-{number}.log").write_text(f"file {turn}-{number}\n", encoding="utf-8")
-        quiet.waited.append(await quiet.says(daemon))
+        await quiet.says(daemon)
         if turn >= 5:
             for path in local.glob(f"{turn - 5}-*.log"):
                 path.unlink()
     quiet.was_heard_in_time()
     kept = {f"file {turn}-{number}" for turn in range(turns - 5, turns) for number in range(per_turn)}
-    await daemon.until(lambda: kept <= messages_in(tmp_path / "monsters.ndjson"), within_s=20)
+    await daemon.until(lambda: kept <= messages_in(tmp_path / "monsters.ndjson"))
     await daemon.caught_up(MONSTER)
     assert daemon.memory_bytes < MEMORY_LIMIT + PROCESS_BYTES
     assert await daemon.stop() in (0, 3)
     shipped = messages_in(tmp_path / "monsters.ndjson")
-    print(f"neighbour after {max(quiet.waited):.3f} s, {len(shipped)} of {turns * per_turn} files were seen")
+    print(f"neighbour after {max(quiet.waited):.3f} s of CPU, {len(shipped)} of {turns * per_turn} files were seen")

@@ -88,7 +88,7 @@ async def test_readiness_waits_for_an_output_that_was_never_reached(
     await elasticsearch.stop()
     daemon = make_daemon({"inputs": [tail(tmp_path / "pods")], "outputs": [to_elasticsearch(elasticsearch.url)]})
     await daemon.start()
-    await daemon.until_metric("shipper_output_retries_total", 1, within_s=15, name="es")
+    await daemon.until_metric("shipper_output_retries_total", 1, name="es")
     status, body = await daemon.get("/readyz")
     assert (status, "output es has not reached its destination yet" in body) == (503, True)
     assert (await daemon.get("/healthz"))[0] == 200

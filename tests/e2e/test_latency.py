@@ -1,5 +1,6 @@
-"""How soon a line is there. The promise is 250 ms until it is on its way; the bounds here allow for a busy machine."""
+"""A line is on its way without waiting for what is there for bad days. How soon that is, `make bench` measures."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,29 +10,33 @@ from tests.e2e.configs import NODE, metadata, tail, to_elasticsearch
 from tests.e2e.conftest import MakeDaemon
 from tests.e2e.lines import UID, Container
 
-BOUND_S = 2.0
+NEVER = "1h"  # longer than the test
 
 
 async def test_the_first_line_of_a_new_pod_and_the_next_ones_arrive_soon(
     tmp_path: Path, make_daemon: MakeDaemon, kubernetes: FakeKubernetesApi, elasticsearch: FakeElasticsearch
 ) -> None:
     pods = tmp_path / "pods"
-    Container(pods, pod="other-1", uid=UID.replace("1", "9")).write("what is there before")
+    other = UID.replace("1", "9")
+    kubernetes.add_pod("other-1", namespace="shop", uid=other, node=NODE)
+    Container(pods, pod="other-1", uid=other).write("what is there before")
     daemon = make_daemon(
         {
-            "inputs": [tail(pods)],
-            "filters": [metadata(kubernetes.url)],
+            "inputs": [tail(pods, rescan=NEVER)],
+            "filters": [metadata(kubernetes.url, wait=NEVER)],
             "outputs": [to_elasticsearch(elasticsearch.url)],
         }
     )
     await daemon.start()
-    await daemon.until(lambda: len(elasticsearch.store.writes) == 1, within_s=15)
+    await daemon.until(lambda: len(elasticsearch.store.writes) == 1)
     kubernetes.add_pod("cart-1", namespace="shop", uid=UID, node=NODE, labels={"tier": "front"})
     cart = Container(pods)
     took = []
     for number in range(4):
+        has_come, since = has_one_more(elasticsearch), time.monotonic()
         cart.write(f"line {number}")
-        took.append(await daemon.until(has_one_more(elasticsearch), within_s=BOUND_S))
+        await daemon.until(has_come)
+        took.append(time.monotonic() - since)
     print(f"first line after {took[0] * 1000:.0f} ms, the next after {[round(t * 1000) for t in took[1:]]} ms")
     documents = elasticsearch.documents()[1:]
     assert [d["message"] for d in documents] == [f"line {n}" for n in range(4)]

@@ -6,8 +6,6 @@ Each time it is said in one sentence, and nothing is lost.
 import asyncio
 import shutil
 import sqlite3
-import statistics
-import time
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -25,10 +23,8 @@ from tests.fakes.archive import Archive
 from tests.fakes.volume import volume
 from tests.fakes.wall_clock import WallClock
 
-pytestmark = pytest.mark.timeout(120)  # on a busy machine
-
 DAY_S = 86_400
-SLOW_FSYNC_S = 1.0
+SLOW_FSYNC_S = 3_600  # longer than the test: none ends before the disk is quick again
 
 
 @pytest.fixture
@@ -52,16 +48,16 @@ def daemon(
     )
 
 
-async def is_said(daemon: Daemon, path: str, *words: str, within_s: float = 15.0) -> None:
+async def is_said(daemon: Daemon, path: str, *words: str) -> None:
     """Returns when a probe fails for a reason with these words."""
-    deadline = time.monotonic() + within_s
+    deadline = daemon.deadline()
     while (answer := await daemon.get(path))[0] != 503 or not all(word in answer[1] for word in words):
         daemon.has_time(deadline, answer)
         await asyncio.sleep(0.02)
 
 
 async def has_stored(daemon: Daemon, elasticsearch: FakeElasticsearch, documents: int) -> None:
-    await daemon.until(lambda: len(elasticsearch.store.writes) == documents, within_s=30)
+    await daemon.until(lambda: len(elasticsearch.store.writes) == documents)
 
 
 async def each_once(
@@ -130,16 +126,13 @@ async def test_a_slow_disk_delays_commits_and_nothing_else(
     strace.needed()
     await daemon.start()
     await daemon.caught_up("es", "archive", seen_bytes=cart.bytes)
-    messages, took = [f"line {number}" for number in range(10)], []
-    with strace.injected(daemon.process.pid, f"delay_enter={int(SLOW_FSYNC_S * 1e6)}"):
+    messages = [f"line {number}" for number in range(10)]
+    with strace.injected(daemon.process.pid, f"delay_enter={SLOW_FSYNC_S}s"):
         for number, message in enumerate(messages):
             cart.write(message)
-            since = time.monotonic()
             await has_stored(daemon, elasticsearch, 2 + number)
             assert (await daemon.get("/healthz"))[0] == 200
-            took.append(time.monotonic() - since)
             await asyncio.sleep(0.2)  # not a wait: so that commits come between
-    assert statistics.median(took) < SLOW_FSYNC_S, "delivery waits for commits"
     await each_once(daemon, elasticsearch, archive, cart, ["before", *messages])
 
 
@@ -289,7 +282,7 @@ async def test_a_wall_clock_that_jumps_changes_nothing(
         for _ in range(5):
             messages.append(f"{number} {len(messages)}")
             cart.write(messages[-1])
-        await daemon.caught_up("es", "archive", seen_bytes=cart.bytes, within_s=15)
+        await daemon.caught_up("es", "archive", seen_bytes=cart.bytes)
         assert (await daemon.get("/healthz"))[0] == 200
     assert await daemon.metric("shipper_backlog_seconds") == 0
     assert await daemon.metric("shipper_lost_gaps_total") == 0

@@ -1,6 +1,5 @@
 """What is known of pods, when, and what hangs on it: labels, exclusion, the way to the archive."""
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from tests.e2e.lines import UID, Container
 from tests.e2e.nodes import ARCHIVED
 
 OTHER_UID = UID.replace("1", "2")
-LATE_S = 3.0
 UNAVAILABLE = 503
 
 
@@ -42,7 +40,7 @@ async def test_without_the_api_and_a_snapshot_documents_carry_what_the_path_tell
     await kubernetes.stop()
     Container(tmp_path / "pods").write("one", "two")
     await daemon.start()
-    await daemon.until(lambda: len(elasticsearch.store.writes) == 2, within_s=15)
+    await daemon.until(lambda: len(elasticsearch.store.writes) == 2)
     for document in elasticsearch.documents():
         identity = document["kubernetes"]
         assert (identity["namespace_name"], identity["pod_name"], identity["pod_id"]) == ("shop", "cart-1", UID)
@@ -102,14 +100,13 @@ async def test_nothing_is_missing_from_the_archive_though_the_api_came_late(
     kept, other = Container(tmp_path / "pods"), Container(tmp_path / "pods", pod="mail-1", uid=OTHER_UID)
     kept.write(*(f"early {n}" for n in range(50)))
     other.write("mail")
-    asyncio.get_running_loop().call_later(LATE_S, setattr, kubernetes.trouble, "status", 0)
     await daemon.start()
-    await daemon.until(lambda: len(elasticsearch.store.writes) == 51, within_s=LATE_S)
-    assert kubernetes.trouble.status == UNAVAILABLE, "documents did not wait for the API"
+    await daemon.until(lambda: len(elasticsearch.store.writes) == 51)  # documents do not wait for the API
     assert list(filed(tmp_path / "out")) == []
     kept.write("while it is down")
+    await daemon.until(lambda: len(elasticsearch.store.writes) == 52)
+    kubernetes.trouble.status = 0
     await daemon.caught_up("es", "archive", seen_bytes=kept.bytes + other.bytes)
-    assert kubernetes.trouble.status == 0
     assert await daemon.stop() == 0
     archived = list(filed(tmp_path / "out"))
     assert len(archived) == 51

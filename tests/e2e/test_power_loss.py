@@ -3,12 +3,8 @@
 import random
 from pathlib import Path
 
-import pytest
-
 from tests.e2e.power_loss import room
 from tests.fakes import strace
-
-pytestmark = pytest.mark.timeout(240)  # on a busy machine
 
 DISKS = 8
 
@@ -18,6 +14,7 @@ async def test_a_power_loss_costs_no_record_and_repeats_none(tmp_path: Path) -> 
     rng = random.Random(1)
     async with room(tmp_path) as site:
         recording = await site.record()
+        print(f"{len(recording.moments)} fsyncs, {len(recording.puts)} objects")
         assert len(recording.moments) > 100
         assert len(recording.puts) > 3
         assert any(path.name.endswith(".ndjson.1") for path in (tmp_path / "out").rglob("*"))

@@ -5,7 +5,6 @@ import contextlib
 import json
 import random
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from benchmarks.world.elasticsearch_fake import FakeElasticsearch
 from benchmarks.world.generator import write_tree
 from benchmarks.world.kubernetes_api import FakeKubernetesApi
 from benchmarks.world.life import Life
+from benchmarks.world.ports import free_port
 from benchmarks.world.s3_proxy import S3Proxy
 from tests.e2e.configs import Part, metadata, tail, to_elasticsearch, to_files, to_s3
 from tests.e2e.conftest import MakeDaemon
@@ -24,14 +24,11 @@ from tests.e2e.lines import Container
 from tests.e2e.nodes import Mirror, announce
 from tests.e2e.test_live import make_kubelet
 from tests.fakes.archive import Archive
-from tests.servers.search_server import free_port
-
-pytestmark = pytest.mark.timeout(180)  # on a busy machine
 
 RELOADS = 20
 STEPS = 15  # of life, between two of them
 STEP_S = 0.02
-STALL_S = 1.0
+STALL_CPU_S = 1.0  # of the daemon's own time: what it waits for while an output leaves, test_takeover tells
 FLAT_BYTES = 40 * 2**20  # beyond what each configuration took once; a client that stays is 4 to 16 MB a reload
 
 
@@ -75,10 +72,10 @@ def site(tmp_path: Path, kubernetes: FakeKubernetesApi, elasticsearch: FakeElast
 
 
 class Stalls:
-    """The longest time, in seconds, for which each output that is configured has stood still, while pods write."""
+    """The most CPU time that the daemon has taken while an output that is configured stood still, and pods wrote."""
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
+    def __init__(self, site: Site, daemon: Daemon) -> None:
+        self._site, self._daemon = site, daemon
         self.expected: set[str] = set()
         self.longest = {"es": 0.0, "files": 0.0}
 
@@ -87,10 +84,10 @@ class Stalls:
         return {"es": len(self._site.es.store.writes), "files": files}
 
     async def watch(self) -> None:
-        seen, since = self._progress(), dict.fromkeys(self.longest, time.monotonic())
+        seen, since = self._progress(), dict.fromkeys(self.longest, self._daemon.cpu_s)
         while True:
             await asyncio.sleep(0.02)
-            now, time_ = self._progress(), time.monotonic()
+            now, time_ = self._progress(), self._daemon.cpu_s
             for name, count in now.items():
                 if count != seen[name] or name not in self.expected:
                     since[name] = time_
@@ -104,7 +101,8 @@ async def test_twenty_reloads_under_load_cost_no_record_repeat_none_and_stop_nob
     kubelet = make_kubelet(tmp_path / "pods", seed=11, max_files=1000)
     life = Life(kubelet, seed=11, without=("clock_step", "brief_pod", "delete_pod"))
     mirror = Mirror(kubelet, site.api)
-    daemon, stalls = make_daemon(site.config()), Stalls(site)
+    daemon = make_daemon(site.config())
+    stalls = Stalls(site, daemon)
     await daemon.start()
     await daemon.ready()
     watch = asyncio.get_running_loop().create_task(stalls.watch())
@@ -132,7 +130,7 @@ async def test_twenty_reloads_under_load_cost_no_record_repeat_none_and_stop_nob
     found = ids(archived(site.archive))
     assert len(found) == len(set(found))
     manifest_agrees(site.archive, await daemon.settled())
-    assert max(stalls.longest.values()) < STALL_S, stalls.longest
+    assert max(stalls.longest.values()) < STALL_CPU_S, stalls.longest
     assert max(memory) - max(memory[: len(configs)]) < FLAT_BYTES, memory
 
 
@@ -188,7 +186,7 @@ async def test_a_hangup_in_the_first_instant_ends_nothing(daemon_of_files: Daemo
     cart = Container(tmp_path / "pods")
     cart.write("one")
     await daemon_of_files.start()
-    deadline = time.monotonic() + 15
+    deadline = daemon_of_files.deadline()
     while not await daemon_of_files.metric("shipper_config_reloads_total"):
         daemon_of_files.has_time(deadline)
         with contextlib.suppress(ProcessLookupError):
@@ -217,7 +215,7 @@ async def test_an_archive_that_is_away_is_exchanged_removed_and_back_with_each_r
     s3: Part = {"endpoint": proxy.url, "spool_limit": "2MiB"}
     daemon = make_daemon(site.config(service=service, s3=s3))
     await daemon.start()
-    await daemon.until_metric("shipper_spool_bytes", 1, within_s=20)
+    await daemon.until_metric("shipper_spool_bytes", 1)
     announce(site.api, account)
     for config in (
         site.config(service=service, s3={**s3, "object": {"max_bytes": "64KiB", "max_age": "1s"}}),
@@ -248,7 +246,7 @@ async def test_an_archive_that_is_away_is_exchanged_removed_and_back_with_each_r
 
 async def gone(daemon: Daemon, output: str) -> None:
     """Returns when nobody works for this output any more."""
-    deadline = time.monotonic() + 20
+    deadline = daemon.deadline()
     while output in {o["name"] for o in (await daemon.json("/api/v1/status"))["outputs"]}:
         daemon.has_time(deadline, output)
         await asyncio.sleep(0.05)

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
 from benchmarks.world.generator import write_tree
 from benchmarks.world.kubernetes_api import FakeKubernetesApi
 from benchmarks.world.sink import start_sink
@@ -11,8 +9,6 @@ from tests.e2e.configs import metadata, tail, to_elasticsearch, to_files
 from tests.e2e.conftest import MakeDaemon
 from tests.e2e.judge import filed, ids, judge
 from tests.e2e.nodes import announce
-
-pytestmark = pytest.mark.timeout(120)  # on a busy machine
 
 MIB = 2**20
 
