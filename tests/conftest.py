@@ -4,6 +4,7 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 SERVER_FIXTURES = frozenset(
     {
@@ -16,8 +17,18 @@ SERVER_FIXTURES = frozenset(
         "seaweedfs_server",
     }
 )
-SERVER_TIMEOUT_S = 240  # a server's start counts against the first test that asks for it
+SERVER_TIMEOUT_S = 600  # a server's start counts against the first test that asks for it
 MISSING = "is not installed here"  # in the reason of every skip for want of a server that CI has
+
+# CI draws the same examples each time, so that it fails for what has changed; `make fuzz` draws new ones
+settings.register_profile(
+    "tests",
+    deadline=None,
+    print_blob=True,
+    derandomize=os.environ.get("CI") == "true",
+    suppress_health_check=[HealthCheck.too_slow],  # which judges the machine
+)
+settings.load_profile("tests")
 
 pytest_plugins = [
     "tests.servers.elasticsearch",

@@ -47,7 +47,7 @@ def shipper(capsys: pytest.CaptureFixture[str]) -> Shipper:
 def process(*arguments: object, before: str = "pass") -> Done:
     program = f"import sys; from shipper.cli import main; {before}; main(sys.argv[1:])"
     command = [sys.executable, "-c", program, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     return Done(done.returncode, done.stdout, done.stderr)
 
 

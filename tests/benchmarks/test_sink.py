@@ -31,7 +31,7 @@ def sink(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sink]:
 
 
 def test_answers_like_elasticsearch_and_keeps_the_connection(sink: Sink) -> None:
-    client = http.client.HTTPConnection("127.0.0.1", sink.port, timeout=10)
+    client = http.client.HTTPConnection("127.0.0.1", sink.port, timeout=100)
     client.request("GET", "/")
     answer = client.getresponse()
     assert answer.headers["X-Elastic-Product"] == "Elasticsearch"
@@ -47,7 +47,7 @@ def test_answers_like_elasticsearch_and_keeps_the_connection(sink: Sink) -> None
 
 
 def test_keeps_bodies_and_finds_the_documents_in_them(sink: Sink) -> None:
-    client = http.client.HTTPConnection("127.0.0.1", sink.port, timeout=10)
+    client = http.client.HTTPConnection("127.0.0.1", sink.port, timeout=100)
     for body in (BODY, b"", BODY):
         client.request("POST", "/_bulk", body)
         assert client.getresponse().read().endswith(b"]}")
@@ -57,7 +57,7 @@ def test_keeps_bodies_and_finds_the_documents_in_them(sink: Sink) -> None:
 
 
 def test_compressed_bodies_are_unpacked_or_refused(sink: Sink) -> None:
-    client = http.client.HTTPConnection("127.0.0.1", sink.port, timeout=10)
+    client = http.client.HTTPConnection("127.0.0.1", sink.port, timeout=100)
     client.request("POST", "/_bulk", gzip.compress(BODY), {"Content-Encoding": "gzip"})
     answer = client.getresponse()
     assert (answer.status, len(answer.read()) > 0) == (200 if sink.language == "Python" else 415, True)
@@ -72,7 +72,7 @@ def test_the_sink_for_compressed_bodies_takes_them() -> None:
 
 def test_json_lines_packed_with_zstd_are_counted() -> None:
     with start_sink(compressed=True) as sink:
-        client = http.client.HTTPConnection("127.0.0.1", sink.port, timeout=10)
+        client = http.client.HTTPConnection("127.0.0.1", sink.port, timeout=100)
         body = zstandard.compress(b'{"a":1}\n{"a":2}\n{"a":3}\n')
         client.request("POST", "/insert/jsonline?version=v1", body, {"Content-Encoding": "zstd"})
         assert client.getresponse().status == 200
@@ -81,7 +81,7 @@ def test_json_lines_packed_with_zstd_are_counted() -> None:
 
 
 def test_a_client_that_asks_first_is_told_to_go_on(sink: Sink) -> None:
-    with socket.create_connection(("127.0.0.1", sink.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", sink.port), timeout=100) as client:
         head = f"POST /_bulk HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: {len(BODY)}\r\n\r\n"
         client.sendall(head.encode())
         assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -92,7 +92,7 @@ def test_a_client_that_asks_first_is_told_to_go_on(sink: Sink) -> None:
 
 def test_large_bodies_of_many_clients_do_not_mix(sink: Sink) -> None:
     def send(letter: bytes) -> None:
-        client = http.client.HTTPConnection("127.0.0.1", sink.port, timeout=10)
+        client = http.client.HTTPConnection("127.0.0.1", sink.port, timeout=100)
         for _ in range(3):
             client.request("POST", "/_bulk", letter * 3_000_000)
             client.getresponse().read()
@@ -107,7 +107,7 @@ def test_large_bodies_of_many_clients_do_not_mix(sink: Sink) -> None:
 
 
 def test_a_body_that_was_cut_off_is_not_told(sink: Sink) -> None:
-    client = http.client.HTTPConnection("127.0.0.1", sink.port, timeout=10)
+    client = http.client.HTTPConnection("127.0.0.1", sink.port, timeout=100)
     client.request("POST", "/_bulk", BODY)
     client.getresponse().read()
     client.putrequest("POST", "/_bulk")

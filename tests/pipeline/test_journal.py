@@ -93,7 +93,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(100):
         while not condition():
             await asyncio.sleep(0.001)
 

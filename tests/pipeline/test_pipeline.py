@@ -479,7 +479,7 @@ async def test_a_pod_stays_known_until_its_files_are_final_and_read(site: Site) 
 
 
 async def test_a_destination_that_is_down_keeps_no_other_from_its_drain(site: Site) -> None:
-    site.options["drain_timeout_s"] = 0.3
+    site.options["drain_timeout_s"] = 1.0
     site.write(line(0, "a"))
     stop = asyncio.Event()
 

@@ -19,22 +19,23 @@ from shipper.record import Source
 from shipper.tasks import TaskGuard
 
 NODE = "node-1"
-QUICK = Pace(
-    connect_timeout_s=1.0,
-    request_timeout_s=0.5,
-    watch_silence_s=5.0,
+QUICK = Pace(  # to begin again; what is waited for comes on a busy machine, too
+    connect_timeout_s=60.0,
+    request_timeout_s=60.0,
+    watch_silence_s=60.0,
     watch_lasts_s=(60.0, 60.0),
-    initial_lasts_s=5.0,
+    initial_lasts_s=60.0,
     relist_jitter_s=0.01,
     retry_first_s=0.02,
     retry_max_s=0.05,
-    settle_s=0.5,
-    grace_s=1.0,
+    settle_s=60.0,
+    grace_s=60.0,
     question_gap_s=0.0,
     snapshot_every_s=0.02,
 )
 ASKS_SOON = replace(QUICK, grace_s=0.02)
 LISTS_SOON = replace(QUICK, initial_lasts_s=0.2)
+HAS_NO_PATIENCE = replace(QUICK, request_timeout_s=0.5)
 
 
 def source_of(
@@ -44,7 +45,7 @@ def source_of(
     return Source(input="pods", path=path, namespace=namespace, pod=pod, uid=uid, container=container, restart=restart)
 
 
-async def until(condition: Callable[[], object], *, timeout_s: float = 10.0) -> None:
+async def until(condition: Callable[[], object], *, timeout_s: float = 100.0) -> None:
     """Returns as soon as it holds. Raises TimeoutError when it never does."""
     async with asyncio.timeout(timeout_s):
         while not condition():

@@ -64,7 +64,7 @@ class Reader:
         for generation in self.generations:
             self.read_on(generation)
 
-    async def until(self, condition: Callable[[], Any], *, within_s: float = 10) -> None:
+    async def until(self, condition: Callable[[], Any], *, within_s: float = 100) -> None:
         """Waits for what the input tells."""
         async with asyncio.timeout(within_s):
             while not condition():

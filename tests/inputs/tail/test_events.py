@@ -31,7 +31,7 @@ async def following(tail: TailInput) -> AsyncIterator[None]:
 
 async def _idle(tail: TailInput) -> None:
     """Until the look that follows the start of a watch is over: then it stands."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(100):
         while tail._watched != set(tail._roots()):
             await asyncio.sleep(0)
         while tail._again_event.is_set() or tail._again or tail._lock.locked():
@@ -108,7 +108,7 @@ async def test_a_file_whose_first_line_is_unfinished_is_no_gap_until_it_goes(rea
     tail = pods_input(reader, root)
     async with following(tail):
         (folder / "0.log").write_bytes(line(1)[:9])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(100):
             while not tail._begun or tail._lock.locked():
                 await asyncio.sleep(0)
         await tail.rescan()

@@ -15,6 +15,8 @@ from shipper.outputs.elasticsearch.output import ElasticsearchOutput
 from shipper.template import Template
 
 TIME = "2026-11-21T10:00:00.123456789Z"
+SHORT_S = 1.0  # a time-out that is to pass
+LONG_S = 100.0  # one that is not
 _ids = itertools.count()
 
 

@@ -16,7 +16,7 @@ from shipper.delivery import Batch
 from shipper.errors import Disconnected
 from shipper.outputs.elasticsearch.output import ElasticsearchOutput
 from shipper.template import Template
-from tests.outputs.elasticsearch.batches import FakeHost, batch_of, config, documents, subset_of
+from tests.outputs.elasticsearch.batches import LONG_S, SHORT_S, FakeHost, batch_of, config, documents, subset_of
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -143,7 +143,7 @@ async def test_the_body_can_be_changed_after_the_answer(fake: FakeElasticsearch)
 
 async def test_each_request_is_counted_by_its_status(fake: FakeElasticsearch) -> None:
     fake.faults.script("busy", "reset", "hang", None)
-    async with started(fake.url, timeout=0.3) as output:
+    async with started(fake.url, timeout=SHORT_S) as output:
         batch = batch_of(output, documents(3))
         assert (await output.send(batch)).reason == "throttled"
         assert (await failure_of(output, batch)).reason == "reset"
@@ -171,7 +171,7 @@ async def test_no_usable_answer_means_that_all_is_sent_again(
     fake: FakeElasticsearch, kind: FaultKind, reason: str, ambiguous: bool, stored: int
 ) -> None:
     fake.faults.script(kind)
-    async with started(fake.url, timeout=0.3) as output:
+    async with started(fake.url, timeout=SHORT_S if reason == "timeout" else LONG_S) as output:
         batch = batch_of(output, documents(3))
         failure = await failure_of(output, batch)
         assert (failure.reason, failure.ambiguous) == (reason, ambiguous)
@@ -183,7 +183,7 @@ async def test_no_usable_answer_means_that_all_is_sent_again(
 
 async def test_a_slow_answer_is_waited_for(fake: FakeElasticsearch) -> None:
     fake.faults.script(Fault("slow", delay_s=0.2))
-    async with started(fake.url, timeout=5.0) as output:
+    async with started(fake.url, timeout=LONG_S) as output:
         assert not (await output.send(batch_of(output, documents(3)))).retry
 
 
@@ -276,7 +276,7 @@ async def test_a_host_that_died_is_used_again_when_it_is_back(fake: FakeElastics
                 await output.send(batch_of(output, documents(1)))
             await other.start(port)
             before = len(other.requests)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(LONG_S):
                 while len(other.requests) == before:  # it is set aside for a second
                     await output.send(batch_of(output, documents(1)))
 
@@ -320,7 +320,7 @@ async def test_a_server_that_does_not_understand_being_asked_gets_the_body_next_
         else:
             writer.transport.abort()
 
-    async with raw_server(ignore_the_question) as url, started(url, timeout=0.3) as output:
+    async with raw_server(ignore_the_question) as url, started(url, timeout=SHORT_S) as output:
         batch = batch_of(output, documents(1))
         reasons = [(await failure_of(output, batch)).reason for _ in range(3)]
     assert reasons == ["reset", "timeout", "reset"]

@@ -15,7 +15,7 @@ from shipper.outputs.elasticsearch import verify
 from shipper.outputs.elasticsearch.client import ElasticsearchClient
 from shipper.outputs.elasticsearch.output import ElasticsearchOutput
 from shipper.outputs.elasticsearch.verify import Verifier
-from tests.outputs.elasticsearch.batches import FakeHost, batch_of, config, documents
+from tests.outputs.elasticsearch.batches import SHORT_S, FakeHost, batch_of, config, documents
 
 TARGET = "logs-app-default"
 
@@ -28,7 +28,7 @@ async def fake() -> AsyncIterator[FakeElasticsearch]:
 
 @pytest.fixture
 async def output(fake: FakeElasticsearch) -> AsyncIterator[ElasticsearchOutput]:
-    output = ElasticsearchOutput(config(fake.url, timeout=0.3))
+    output = ElasticsearchOutput(config(fake.url, timeout=SHORT_S))
     await output.start(FakeHost())
     yield output
     await output.close()

@@ -122,7 +122,7 @@ class World:
         await self.start()
         for number in range(3):
             await self.send(number)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(100):
             await self.output.drain()
         self.host.commit()
         await self.output.close()

@@ -141,7 +141,7 @@ async def test_closing_waits_for_parquet_that_is_being_made(
 
     def make(path: Path, row: SpooledObject) -> ClosedObject:
         began.set()
-        may_go_on.wait(10)
+        may_go_on.wait(100)
         ended.set()
         return closed_object(path, row)
 
@@ -152,7 +152,7 @@ async def test_closing_waits_for_parquet_that_is_being_made(
         await host.send(batch_of((table, documents(0, 3))))
         async with asyncio.TaskGroup() as group:
             draining = group.create_task(output.drain())
-            await asyncio.to_thread(began.wait, 10)
+            await asyncio.to_thread(began.wait, 100)
             closing = group.create_task(output.close())
             await asyncio.wait([closing], timeout=0.1)
             assert not closing.done()
