@@ -1,14 +1,18 @@
 //! The module `shipper._native`: thin, and without the GIL where there is work.
 
+use std::fs::File;
+use std::mem::ManuallyDrop;
+use std::os::fd::{FromRawFd, RawFd};
+
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::body::Body;
-use crate::{Envelope, Frame, Ours, Place, Summary, copy as copy_documents, encode as run};
+use crate::{End, Envelope, Frame, HEAD_BYTES, Ours, Place, Summary, copy as copy_documents, encode as run, look};
 
 /// Raised whenever a signature in here changes: a module built from other sources is not used.
-const API: u32 = 4;
+const API: u32 = 5;
 
 /// So little is done before another thread has taken the interpreter's lock and given it back.
 const SHORT_BYTES: usize = 16 * 1024;
@@ -157,6 +161,42 @@ fn count_lines(py: Python<'_>, data: &[u8]) -> usize {
     py.detach(|| memchr::memchr_iter(b'\n', data).count())
 }
 
+/// For each file (its descriptor, how much of it is known, the mark of its head) what `look` says: its size, and its
+/// news, of which there are at most `most` bytes each, and `budget` in all.
+#[pyfunction]
+#[allow(clippy::type_complexity)]
+fn look_at_ends<'py>(
+    py: Python<'py>,
+    files: Vec<(RawFd, u64, u64)>,
+    most: usize,
+    budget: usize,
+) -> Vec<Option<(u64, Option<Bound<'py, PyBytes>>)>> {
+    let mut left = budget;
+    let found: Vec<Option<End>> = py.detach(|| {
+        let look_at = |&(descriptor, known, mark): &(RawFd, u64, u64)| {
+            let end = look(&borrowed(descriptor), known, mark, most.min(left));
+            left -= end.as_ref().and_then(|end| end.news.as_ref()).map_or(0, Vec::len);
+            end
+        };
+        files.iter().map(look_at).collect()
+    });
+    let news = |data: Vec<u8>| PyBytes::new(py, &data);
+    found.into_iter().map(|end| end.map(|end| (end.size, end.news.map(news)))).collect()
+}
+
+/// A file that is somebody else's to close.
+#[allow(unsafe_code)]
+fn borrowed(descriptor: RawFd) -> ManuallyDrop<File> {
+    // SAFETY: the caller holds the file open until the call that this is part of has returned; nothing closes it here.
+    ManuallyDrop::new(unsafe { File::from_raw_fd(descriptor) })
+}
+
+/// See `ends::mark_of`.
+#[pyfunction]
+fn mark_of(head: &[u8]) -> u64 {
+    crate::mark_of(head)
+}
+
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("API", API)?;
@@ -164,5 +204,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Keys>()?;
     module.add_class::<Places>()?;
     module.add_class::<Form>()?;
-    module.add_function(wrap_pyfunction!(count_lines, module)?)
+    module.add("HEAD_BYTES", HEAD_BYTES)?;
+    module.add_function(wrap_pyfunction!(count_lines, module)?)?;
+    module.add_function(wrap_pyfunction!(look_at_ends, module)?)?;
+    module.add_function(wrap_pyfunction!(mark_of, module)?)
 }

@@ -78,10 +78,12 @@ class Sweep:
         position = takers[0][0].position
         if not 0 < end - position <= SHORT_BYTES:
             return False
-        try:
-            data = file.read(position, end - position)
-        except OSError:
-            return False  # whoever tries it next says so
+        data = _news(generation, position, end)
+        if data is None:
+            try:
+                data = file.read(position, end - position)
+            except OSError:
+                return False  # whoever tries it next says so
         written = _write(data, end, takers, generation.read_to) if len(data) == end - position else ()
         if not written:
             return False
@@ -157,6 +159,12 @@ class Sweep:
         for cursor in generation.cursors.values():
             if cursor.position < end:
                 cursor.take(end, state=State(said[3] or b""), fates={UNMATCHED: said[1]}, records=0)
+
+
+def _news(generation: Generation, position: int, end: int) -> bytes | None:
+    """What was read of it already, when its size was asked for."""
+    news, generation.news = generation.news, None
+    return news[1] if news is not None and news[0] == position and len(news[1]) == end - position else None
 
 
 def _is_ordinary(generation: Generation) -> bool:

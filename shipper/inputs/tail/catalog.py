@@ -16,6 +16,7 @@ from shipper.checkpoint import GenerationRow
 from shipper.document import rfc3339
 from shipper.inputs.tail.config import TailConfig
 from shipper.inputs.tail.discovery import Family, Found
+from shipper.inputs.tail.ends import look_at_ends
 from shipper.inputs.tail.files import Measurement, OpenFile
 from shipper.inputs.tail.generation import Generation, Known
 from shipper.inputs.tail.head import Asked, Opened, close_both, format_of, is_known_yet, name_for_ids, open_all
@@ -72,6 +73,7 @@ class Catalog:
         self._open_limit, self._may_read = open_limit, may_read
         self._open: dict[int, Generation] = {}  # with an open file, least recently used first
         self._last: dict[str, list[Found]] = {}  # what a family was when it was reconciled
+        self._with_news: list[Generation] = []  # of the last look at many
         self._doubtful: set[str] = set()  # folders that a scan should look at soon
         self._unmeasured: dict[int, tuple[Generation, Measurement]] = {}  # large gzipped files
         self._measures = asyncio.Event()
@@ -126,6 +128,28 @@ class Catalog:
     def is_news(self, family: Family) -> bool:
         """Whether `reconcile` has anything to do."""
         return self._last.get(family.live_path) != family.files
+
+    def has_only_grown(self, family: Family) -> bool:
+        """Whether files that are open are all that differs, and these in nothing but their bytes: then they are looked
+        at, and there is nothing to decide. (`reconcile` would come to the same.)
+        """
+        before = self._last.get(family.live_path)
+        if before is None or len(before) != len(family.files):
+            return False
+        grown: list[tuple[Generation, Found]] = []
+        for old, new in zip(before, family.files, strict=True):
+            generation = self.by_path.get(new.path)
+            if generation is None or generation.seen != old:
+                return False
+            if old != new:
+                if not _is_same_but_longer(generation, new):
+                    return False
+                grown.append((generation, new))
+        self._last[family.live_path] = family.files
+        for generation, found in grown:
+            generation.seen = found
+            self.look(generation)
+        return True
 
     def missing(self, below: str, found: Mapping[str, Family]) -> list[str]:
         """Live paths under `below` (all: "") with generations that have, or had, a file, but none among `found`."""
@@ -331,13 +355,34 @@ class Catalog:
 
     # -- one generation -----------------------------------------------------------------------------------------------
 
+    def look_at(self, generations: Iterable[Generation]) -> None:
+        """`look` at each of many, sooner where all that has happened to them is that they have grown."""
+        for generation in self._with_news:
+            generation.news = None
+        self._with_news.clear()
+        found, others = ((), generations) if self._is_crowded() else look_at_ends(generations)
+        for generation, size, news in found:
+            if size > generation.size:
+                if news is not None:
+                    generation.news = generation.size, news
+                    self._with_news.append(generation)
+                generation.size, generation.has_grown = size, True
+            if generation.has_unread():
+                self._listener.changed(generation)
+        for generation in others:
+            self.look(generation)
+
+    def _is_crowded(self) -> bool:
+        """Whether it may be asked soon which open file was used last."""
+        return 2 * len(self._open) > self._open_limit
+
     def look(self, generation: Generation) -> None:
         """Asks for its size, and tells the pipeline when there is something to read."""
         file = generation.file
         if file is None:
             self._doubt(generation)  # a scan opens it
             return
-        if 2 * len(self._open) > self._open_limit:  # else nobody asks which was used last
+        if self._is_crowded():
             self._open[generation.id] = self._open.pop(generation.id)
         if not file.is_gzip:
             try:
@@ -545,6 +590,20 @@ class Catalog:
 def _rank(found: Found) -> tuple[tuple[int, int, str], str]:
     """Among the files of its family."""
     return found.name.order, found.path
+
+
+def _is_same_but_longer(generation: Generation, found: Found) -> bool:
+    """Whether what is open is the very file that was found, where a scan has seen it last."""
+    file, seen = generation.file, generation.seen
+    return (
+        file is not None
+        and seen is not None
+        and not (file.is_gzip or generation.is_doubtful or generation.is_deleted)
+        and (found.path, found.name, found.device, found.inode, found.target)
+        == (seen.path, seen.name, file.device, file.inode, seen.target)
+        and (seen.device, seen.inode) == (file.device, file.inode)
+        and found.size >= generation.known.size
+    )
 
 
 def _is_still_good(generation: Generation) -> bool:

@@ -10,17 +10,17 @@ import fnmatch
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
+from typing import NamedTuple
 
-from shipper.inputs.tail.paths import Name, name_of, pod_source
+from shipper.inputs.tail.paths import Name, name_of, pod_of
 
 _TOKEN = re.compile(r"\\.|\[[^\]]*\]|\.")  # of a translated glob: escaped, a class, any character
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """One file on disk, as its folder and inode tell."""
 
     path: str
@@ -80,6 +80,8 @@ class Scanner:
         for parts in self._parts:
             self._walk("", parts, below.rstrip("/"), out)
         for family in out.families.values():
+            if len(family.files) == 1:
+                continue
             paths = {f.path for f in family.files if not f.name.is_live}
             family.files = [f for f in family.files if not _is_double(f, paths)]
             family.files.sort(key=lambda f: (f.name.order, f.path))
@@ -129,11 +131,12 @@ class Scanner:
 
     def _subfolders(self, folder: str, pattern: str, below: str, out: Scan, *, may_be_link: bool) -> list[str]:
         wanted = below[len(folder) + 1 :].partition("/")[0] if below.startswith(f"{folder}/") else None
-        if wanted is not None and not fnmatch.fnmatchcase(wanted, pattern):
+        fits = _glob(pattern)
+        if wanted is not None and not fits(wanted):
             return []
         names = []
         for entry in self._entries(folder or "/", out):
-            if (entry.name != wanted) if wanted is not None else not fnmatch.fnmatchcase(entry.name, pattern):
+            if (entry.name != wanted) if wanted is not None else not fits(entry.name):
                 continue
             if not entry.is_dir(follow_symlinks=may_be_link):
                 continue
@@ -153,13 +156,12 @@ class Scanner:
         return True
 
     def _is_left_out(self, folder: str) -> bool:
-        source = pod_source("", f"{folder}/x/0.log")
-        if source.namespace is None:
+        pod = pod_of(folder)
+        if pod is None:
             return False
-        if self._include_ns and not any(fnmatch.fnmatchcase(source.namespace, g) for g in self._include_ns):
+        if self._include_ns and not any(_glob(g)(pod[0]) for g in self._include_ns):
             return True
-        is_excluded = any(fnmatch.fnmatchcase(source.namespace, g) for g in self._exclude_ns)
-        return is_excluded or (source.namespace, source.pod) == self._own_pod
+        return pod == self._own_pod or any(_glob(g)(pod[0]) for g in self._exclude_ns)
 
     def _entries(self, folder: str, out: Scan) -> "list[os.DirEntry[str]]":
         try:
@@ -176,13 +178,14 @@ class Scanner:
         if not found and (folder in out.problems or not os.path.isdir(folder)):
             return
         out.folders.add(folder)
-        live = {e.name for e in found if fnmatch.fnmatchcase(e.name, pattern)}
+        fits = _glob(pattern)
+        live = {e.name for e in found if fits(e.name)}
         for entry in found:
             name = name_of(entry.name, known=live)
-            if name is None or not (name.live in live or fnmatch.fnmatchcase(name.live, pattern)):
+            if name is None or not (name.live in live or fits(name.live)):
                 continue
             live_path = os.path.join(folder, name.live)
-            if any(regex.fullmatch(p) for regex in self._exclude for p in (entry.path, live_path)):
+            if self._exclude and any(regex.fullmatch(p) for regex in self._exclude for p in (entry.path, live_path)):
                 out.excluded.add(live_path)
                 continue
             file = self._look(entry, name, out)
@@ -255,6 +258,12 @@ def _fixed_part(parts: list[str]) -> str:
             break
         fixed.append(part)
     return "/" + "/".join(fixed)
+
+
+@cache
+def _glob(pattern: str) -> Callable[[str], object]:
+    """`fnmatch.fnmatchcase` for one pattern, which is asked for thousands of names."""
+    return re.compile(fnmatch.translate(pattern)).match
 
 
 @cache

@@ -60,26 +60,26 @@ class PlainFile:
     measurement = None
 
     def __init__(self, fd: int) -> None:
-        self._fd = fd
+        self.fd = fd
         info = os.fstat(fd)
         self.device, self.inode = info.st_dev, info.st_ino
 
     def size(self) -> int:
-        return os.lseek(self._fd, 0, os.SEEK_END)  # a third of what fstat costs; reads say where they begin
+        return os.lseek(self.fd, 0, os.SEEK_END)  # a third of what fstat costs; reads say where they begin
 
     def links(self) -> int:
-        return os.fstat(self._fd).st_nlink
+        return os.fstat(self.fd).st_nlink
 
     def prepare(self, offset: int, length: int) -> bool:  # noqa: ARG002
         return True
 
     def read(self, offset: int, length: int) -> bytes:
-        return os.pread(self._fd, length, offset)
+        return os.pread(self.fd, length, offset)
 
     def release(self, offset: int, upto: int) -> None: ...
 
     def close(self) -> None:
-        os.close(self._fd)
+        os.close(self.fd)
 
 
 class GzipFile:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from shipper import native
 from shipper.checkpoint import CursorRow, GenerationRow
 from shipper.inputs.tail.discovery import Found
 from shipper.inputs.tail.files import OpenFile
@@ -83,7 +84,8 @@ class Generation:
     at_scan: Known | None = None  # when the last scan began: what it finds is as old as that, or younger
     seen: Found | None = None  # its file, as it was when it was found to be its own
     is_doubtful: bool = False  # the bytes of its file are others now: a scan decides
-    _fitted: tuple[Fingerprint, int] | None = None  # and the hash of bytes that it fits
+    fitted: tuple[Fingerprint, int] | None = None  # a fingerprint, and the mark of bytes that it was found to fit
+    news: tuple[int, bytes] | None = None  # what was seen at its end, and where that begins: for whoever reads it next
     _to_close: list[OpenFile] = field(default_factory=list)  # when the read that is under way has ended
 
     def __repr__(self) -> str:
@@ -119,11 +121,11 @@ class Generation:
 
         Of that a hash is kept which only this process knows: it takes a quarter of the fingerprint's time.
         """
-        same = self.fingerprint, hash(head[: self.fingerprint.length])
-        if same == self._fitted:
+        same = self.fingerprint, native.mark_of(head[: self.fingerprint.length])
+        if same == self.fitted:
             return True
         fits = self.fingerprint.fits(head)
-        self._fitted = same if fits else None
+        self.fitted = same if fits else None
         return fits
 
     def reading(self, output: str) -> Reading:

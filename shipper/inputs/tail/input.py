@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from shipper.inputs.tail.catalog import Catalog, Listener
 from shipper.inputs.tail.config import TailConfig
 from shipper.inputs.tail.discovery import Family, Scan, Scanner
+from shipper.inputs.tail.generation import Generation
 from shipper.inputs.tail.paths import folder_of, name_of, pod_source
 from shipper.inputs.tail.watch import Batch, Change, changes, wait_for_folder
 from shipper.metrics import Metrics
@@ -158,10 +159,11 @@ class TailInput:
         added = {path for change, path in batch if change == _ADDED and path not in self.catalog.by_path}
         new = await asyncio.to_thread(_directories, added) if added else set()
         expectant = set(map(folder_of, self._begun))
+        by_path, grown = self.catalog.by_path, list[Generation]()
         for change, path in batch:
-            known = self.catalog.by_path.get(path)
+            known = by_path.get(path)
             if known is not None and change == _MODIFIED:
-                self.catalog.look(known)
+                grown.append(known)
             elif change == Change.begun:
                 folders |= self._expect(path, since)
             elif known is not None:
@@ -170,6 +172,7 @@ class TailInput:
                 folders |= {path, *({folder_of(path)} & expectant)}
             elif self.scanner.takes(path):
                 folders.add(folder_of(path))
+        self.catalog.look_at(grown)
         for folder in topmost(folders | self.catalog.take_doubtful()):
             await self.rescan(folder)
         if new:
@@ -216,7 +219,7 @@ class TailInput:
         scan = await asyncio.to_thread(self.scanner.scan, below)
         for path, sentence in scan.problems.items():
             self.catalog.problems.note(path, sentence)
-        news = [family for family in scan.families.values() if self.catalog.is_news(family)]
+        news = [f for f in scan.families.values() if self.catalog.is_news(f) and not self.catalog.has_only_grown(f)]
         for group in _groups(sorted(news, key=_restart_order)):
             await self.catalog.reconcile(group, may_skip=may_skip)
         missing = [p for p in self.catalog.missing(below.rstrip("/"), scan.families) if p not in scan.excluded]

@@ -5,6 +5,7 @@ Layout of the kubelet (pkg/kubelet/kuberuntime/helpers.go, BuildPodLogsDirectory
 """
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from shipper.record import Source
@@ -35,14 +36,28 @@ def pod_source(input_name: str, path: str) -> Source:
     return Source(input_name, path)
 
 
+def pod_of(folder: str) -> tuple[str, str] | None:
+    """(namespace, pod) of a pod's folder, by its path or name; None where it is none."""
+    match = _POD.fullmatch(folder.rpartition("/")[2])
+    return (match[1], match[2]) if match else None
+
+
+@lru_cache(maxsize=1024)  # a scan of thousands of containers meets few names
+def _name_of_container_log(file: str) -> Name | None:
+    """What the kubelet calls so needs no look at what stands beside it."""
+    if match := _KUBELET_SUFFIX.fullmatch(file):
+        return Name(match[1], False, bool(match[3]), (0, 0, match[2]))
+    return Name(file, True, False, (1, 0, "")) if _RESTART.fullmatch(file) else None
+
+
 def name_of(file: str, *, known: frozenset[str] | set[str] = frozenset()) -> Name | None:
     """Takes a file's name apart; None for what a rotation left half done.
 
     A name counts as rotated when its suffix looks so. `known`: names that the input's globs took for live; of these,
     one whose stem is neither among them nor ends in `.log` is live itself (an `app.2` may just be called so).
     """
-    if match := _KUBELET_SUFFIX.fullmatch(file):
-        return Name(match[1], False, bool(match[3]), (0, 0, match[2]))
+    if (name := _name_of_container_log(file)) is not None:
+        return name
     if _LEFTOVER.fullmatch(file):
         return None
     match = _LOCAL_SUFFIX.fullmatch(file)
