@@ -169,11 +169,11 @@ class FileOutput:
 
 def _by_path(batch: Batch) -> dict[Path, bytes]:
     """Documents of each file in order; copied, since the batch's buffer may be used again once `send` is cancelled."""
-    parts: dict[Path, list[bytes]] = {}
+    parts: dict[Path, list[memoryview]] = {}
     with view_of(batch.body) as body:
         for piece in batch.pieces:
-            parts.setdefault(_valid_path(piece.target), []).append(bytes(body[piece.start : piece.end]))
-    return {path: b"".join(documents) for path, documents in parts.items()}
+            parts.setdefault(_valid_path(piece.target), []).append(body[piece.start : piece.end])
+        return {path: b"".join(documents) for path, documents in parts.items()}
 
 
 def _valid_path(target: str) -> Path:
