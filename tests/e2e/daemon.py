@@ -120,6 +120,12 @@ class Daemon:
         return pages * os.sysconf("SC_PAGE_SIZE")
 
     @property
+    def peak_memory_bytes(self) -> int:
+        """The most that was resident since it began: who looks now and then does not see it."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+    @property
     def cpu_s(self) -> float:
         """Of all its threads, user and system, since it began."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
