@@ -2,7 +2,11 @@
 
 use memchr::memchr;
 
+use crate::text::Lane;
+
 const LONGEST_TIME: usize = "2026-11-21T10:00:00.123456789+00:00".len();
+
+const USUAL_TIME: usize = "2026-11-21T10:00:00.123456789Z".len();
 
 pub struct Line<'a> {
     pub time: &'a [u8],
@@ -14,11 +18,10 @@ pub struct Line<'a> {
 /// None where it is no CRI line.
 #[inline]
 pub fn split(line: &[u8]) -> Option<Line<'_>> {
-    let (time, rest) = line.split_at(memchr(b' ', &line[..line.len().min(LONGEST_TIME + 1)])?);
-    let rest = &rest[1..];
-    if !is_time(time) {
-        return None;
-    }
+    let (time, rest) = match line.first_chunk::<{ USUAL_TIME + 1 }>() {
+        Some(first) if is_usual_time(first) => (&line[..USUAL_TIME], &line[USUAL_TIME + 1..]),
+        _ => split_time(line)?,
+    };
     let stream = match rest.first_chunk::<7>()? {
         b"stdout " => 0,
         b"stderr " => 1,
@@ -38,6 +41,21 @@ pub fn split(line: &[u8]) -> Option<Line<'_>> {
     Some(Line { time, stream, is_full, content })
 }
 
+fn split_time(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (time, rest) = line.split_at(memchr(b' ', &line[..line.len().min(LONGEST_TIME + 1)])?);
+    is_time(time).then_some((time, &rest[1..]))
+}
+
+/// Whether it is one of nine digits behind the point, in UTC, and a space; nearly all are.
+#[inline(always)]
+fn is_usual_time(line: &[u8; USUAL_TIME + 1]) -> bool {
+    const DATE_AND_HOUR: u32 = 0b1101_1011_0110_1111; // 2026-11-21T10:00
+    const REST: u32 = 0b0111_1111_1101_1011; // 00:00.123456789Z
+    let lane = |from: usize| Lane::of(std::array::from_fn(|i| line[from + i]));
+    let has_digits = lane(0).digit() == DATE_AND_HOUR && lane(14).digit() == REST;
+    has_digits && [line[19], line[29], line[30]] == *b".Z " && has_head(line)
+}
+
 /// As the runtimes write it: with at most nine digits behind the point, and Z or a numeric zone.
 #[inline]
 fn is_time(time: &[u8]) -> bool {
@@ -46,11 +64,17 @@ fn is_time(time: &[u8]) -> bool {
     if !digits.iter().all(|&i: &usize| head[i].is_ascii_digit()) {
         return false;
     }
-    let two = |i: usize| (head[i] - b'0') * 10 + head[i + 1] - b'0';
-    let has_marks = [head[4], head[7], head[10], head[13], head[16]] == *b"--T::";
+    has_head(head) && is_rest(&time[19..])
+}
+
+/// Whether marks and values are those of a date and a time of day, where all that should be digits are.
+#[inline(always)]
+fn has_head<const N: usize>(time: &[u8; N]) -> bool {
+    let two = |i: usize| time[i].wrapping_sub(b'0').wrapping_mul(10).wrapping_add(time[i + 1]).wrapping_sub(b'0');
+    let has_marks = [time[4], time[7], time[10], time[13], time[16]] == *b"--T::";
     let is_date = (1..=12).contains(&two(5)) && (1..=31).contains(&two(8));
     let is_of_day = two(11) < 24 && two(14) < 60 && two(17) < 60;
-    has_marks && is_date && is_of_day && is_rest(&time[19..])
+    has_marks && is_date && is_of_day
 }
 
 #[inline]
@@ -101,6 +125,20 @@ mod tests {
             "202a-11-21T10:00:00Z",
         ] {
             assert!(!is_time(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn usual_times_are_times() {
+        let usual = *b"2026-11-21T10:00:00.123456789Z ";
+        assert!(is_usual_time(&usual));
+        for at in 0..usual.len() {
+            for byte in 0..=255 {
+                let mut line = usual;
+                line[at] = byte;
+                let is_quick = is_usual_time(&line);
+                assert_eq!(is_quick, split_time(&line).is_some_and(|(time, _)| time.len() == USUAL_TIME), "{line:?}");
+            }
         }
     }
 

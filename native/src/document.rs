@@ -1,6 +1,6 @@
 //! One document: what stands around a record, and its message. See `Envelope` in shipper/record.py.
 
-use crate::json::{Key, object};
+use crate::json::object;
 use crate::rename::{Ours, write_renamed};
 use crate::text::{escape, mend};
 
@@ -44,26 +44,35 @@ impl Hex {
         if self.value != Some(value) {
             self.value = Some(value);
             self.count = (67 - value.leading_zeros() as usize).div_euclid(4).max(1);
-            for k in 0..self.count {
-                self.digits[k] = b"0123456789abcdef"[(value >> (4 * (self.count - 1 - k)) & 15) as usize];
-            }
+            let left = value << (64 - 4 * self.count);
+            self.digits[..8].copy_from_slice(&hex_of((left >> 32) as u32));
+            self.digits[8..].copy_from_slice(&hex_of(left as u32));
         }
         out.extend_from_slice(&self.digits[..self.count]);
     }
+}
+
+/// The eight digits of a number, side by side in one register.
+#[inline(always)]
+fn hex_of(value: u32) -> [u8; 8] {
+    let mut nibbles = u64::from(value); // to one in each byte
+    nibbles = (nibbles << 16 | nibbles) & 0x0000_ffff_0000_ffff;
+    nibbles = (nibbles << 8 | nibbles) & 0x00ff_00ff_00ff_00ff;
+    nibbles = (nibbles << 4 | nibbles) & 0x0f0f_0f0f_0f0f_0f0f;
+    let letters = (nibbles + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
+    (nibbles + 0x3030_3030_3030_3030 + letters * u64::from(b'a' - b'0' - 10)).to_be_bytes()
 }
 
 /// Writes documents; keeps what it needs from one record to the next.
 pub struct Writer<'a> {
     frame: &'a Frame<'a>,
     envelope: &'a Envelope<'a>,
-    is_all_utf8: bool, // then no record need be looked at for it
-    keys: Vec<Key>,
     hex: Hex,
 }
 
 impl<'a> Writer<'a> {
-    pub fn new(frame: &'a Frame<'a>, envelope: &'a Envelope<'a>, is_all_utf8: bool) -> Self {
-        Writer { frame, envelope, is_all_utf8, keys: Vec::new(), hex: Hex::default() }
+    pub fn new(frame: &'a Frame<'a>, envelope: &'a Envelope<'a>) -> Self {
+        Writer { frame, envelope, hex: Hex::default() }
     }
 
     /// Appends one document. -> whether bytes of it became U+FFFD.
@@ -73,11 +82,9 @@ impl<'a> Writer<'a> {
         if !record.is_framed {
             out.extend_from_slice(b",\"parse_error\":\"cri\"");
         }
-        if !self.is_all_utf8 {
-            if let Some(mended) = mend(&record.text[..record.n]) {
-                self.write_message(out, &mended, mended.len(), record.is_framed);
-                return true;
-            }
+        if let Some(mended) = mend(record.text, record.n) {
+            self.write_message(out, &mended, mended.len(), record.is_framed);
+            return true;
         }
         self.write_message(out, record.text, record.n, record.is_framed);
         false
@@ -105,13 +112,15 @@ impl<'a> Writer<'a> {
 
     #[inline]
     fn write_message(&mut self, out: &mut Vec<u8>, text: &[u8], n: usize, is_framed: bool) {
-        let found = if self.frame.merge && is_framed { object(text, n, &mut self.keys) } else { None };
+        let (frame, mut has_ours) = (self.frame, false);
+        let found =
+            if frame.merge && is_framed { object(text, n, |key| has_ours |= frame.ours.has(text, &key)) } else { None };
         let Some(found) = found else {
             out.extend_from_slice(b",\"message\":\"");
             escape(out, text, n);
             return out.extend_from_slice(b"\"}\n");
         };
-        if self.frame.keep_message {
+        if frame.keep_message {
             out.extend_from_slice(b",\"message\":\"");
             escape(out, text, n);
             out.push(b'"');
@@ -119,9 +128,8 @@ impl<'a> Writer<'a> {
         if !found.is_empty {
             out.push(b',');
         }
-        let ours = self.frame.ours;
-        if self.keys.iter().any(|key| ours.has(text, key)) {
-            write_renamed(out, text, &found, &self.keys, ours);
+        if has_ours {
+            write_renamed(out, text, n, &found, frame.ours);
         } else {
             out.extend_from_slice(&text[found.begin..found.end]);
         }

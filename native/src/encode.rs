@@ -85,7 +85,7 @@ pub fn encode(chunk: &[u8], place: &Place, frame: &Frame, envelope: &Envelope, o
         longest_span: 2 * frame.limit as u64 + SPAN,
         limit: frame.limit,
         has_ids: envelope.id_prefix.is_some(),
-        writer: Writer::new(frame, envelope, std::str::from_utf8(chunk).is_ok()),
+        writer: Writer::new(frame, envelope),
         out,
         open: Default::default(),
         joined: Vec::new(),
@@ -116,19 +116,30 @@ struct Encoder<'a, 'b> {
 
 impl<'a> Encoder<'a, '_> {
     fn run(&mut self) -> Option<()> {
-        let (mut at, mut mark) = (0, self.mark(0, None));
+        let (mut at, mut mark) = (0, None);
         while let Some((n, end)) = self.line(at)? {
-            let line = &self.chunk[at..at + n];
-            match cri::split(line) {
-                Some(line) => self.take(&line, n, at, end)?,
+            match cri::split(&self.chunk[at..at + n]) {
+                Some(line) => {
+                    if !line.is_full && !self.has_open() {
+                        mark = Some(self.mark(at));
+                    }
+                    self.take(&line, n, at, end)?;
+                }
                 None => self.take_unframed(n, at, end)?,
             }
             at = end;
-            if self.open.iter().all(|group| group.parts.is_empty()) {
-                mark = self.mark(at, Some(self.last_time));
-            }
         }
-        self.is_left_alone().then(|| self.go_back(mark))
+        if !self.is_left_alone() {
+            return None;
+        }
+        let mark = mark.filter(|_| self.has_open()).unwrap_or_else(|| self.mark(at));
+        self.go_back(mark);
+        Some(())
+    }
+
+    #[inline]
+    fn has_open(&self) -> bool {
+        self.open.iter().any(|group| !group.parts.is_empty())
     }
 
     /// The complete line at `at`: its length, and where the next one begins. The outer None: perhaps to be cut.
@@ -228,13 +239,12 @@ impl<'a> Encoder<'a, '_> {
         Some(())
     }
 
-    #[inline]
-    fn mark(&self, at: usize, last_time: Option<&'a [u8]>) -> Mark<'a> {
+    fn mark(&self, at: usize) -> Mark<'a> {
         Mark {
             counts: self.summary.counts.clone(),
             at,
             written: self.out.len(),
-            last_time,
+            last_time: (at > 0).then_some(self.last_time),
             odd_sizes: self.summary.odd_sizes.len(),
             places: self.summary.places.len(),
         }

@@ -1,6 +1,6 @@
 //! Is this one JSON object (RFC 8259)? And where do the keys at its top stand? No tree, no recursion.
 
-use crate::text::find_special;
+use crate::text::{LANE, Lane, Specials};
 
 const MAX_DEPTH: usize = 1000; // Elasticsearch's parser refuses deeper ones, so they are text
 
@@ -25,6 +25,11 @@ fn at(text: &[u8], i: usize) -> u8 {
 }
 
 #[inline(always)]
+fn pair(text: &[u8], i: usize) -> Option<&[u8; 2]> {
+    text.get(i..)?.first_chunk()
+}
+
+#[inline(always)]
 fn skip_white(text: &[u8], mut i: usize) -> usize {
     while matches!(at(text, i), b' ' | b'\t' | b'\r') {
         i += 1;
@@ -34,9 +39,9 @@ fn skip_white(text: &[u8], mut i: usize) -> usize {
 
 /// From behind the opening quote to behind the closing one.
 #[inline(always)]
-fn string(text: &[u8], mut i: usize, is_escaped: &mut bool) -> Option<usize> {
+fn string(text: &[u8], specials: &mut Specials, mut i: usize, is_escaped: &mut bool) -> Option<usize> {
     loop {
-        i = find_special(text, i);
+        i = specials.find(i);
         match *text.get(i)? {
             b'"' => return Some(i + 1),
             b'\\' => {
@@ -63,8 +68,33 @@ fn digits(text: &[u8], mut i: usize) -> Option<usize> {
     Some(i)
 }
 
+/// `number`, where all of it and what follows stand in one lane, and there is no exponent.
 #[inline(always)]
-fn number(text: &[u8], mut i: usize) -> Option<usize> {
+fn short_number(text: &[u8], i: usize) -> Option<usize> {
+    let lane = text.get(i..)?.first_chunk::<LANE>()?;
+    let digits = Lane::of(*lane).digit();
+    let whole = digits.trailing_ones() as usize;
+    if whole == 0 || whole > LANE - 2 || lane[0] == b'0' && whole > 1 {
+        return None;
+    }
+    let next = lane[whole];
+    if next == b'.' {
+        let part = (digits >> (whole + 1)).trailing_ones() as usize;
+        let end = whole + 1 + part;
+        return (part > 0 && end < LANE && !matches!(lane[end], b'e' | b'E')).then_some(i + end);
+    }
+    (!matches!(next, b'e' | b'E')).then_some(i + whole)
+}
+
+#[inline(always)]
+fn number(text: &[u8], i: usize) -> Option<usize> {
+    let unsigned = i + usize::from(at(text, i) == b'-');
+    short_number(text, unsigned).or_else(|| long_number(text, i))
+}
+
+/// To the letter of the RFC.
+#[cold]
+fn long_number(text: &[u8], mut i: usize) -> Option<usize> {
     i += usize::from(at(text, i) == b'-');
     i = if at(text, i) == b'0' { i + 1 } else { digits(text, i)? };
     if at(text, i) == b'.' {
@@ -103,16 +133,18 @@ impl Containers {
     }
 }
 
-/// Whether `text[..n]` is one object, white space around it allowed. `keys`: those at its top, in order.
+/// Whether `text[..n]` is one object, white space around it allowed. `on_key` is told of those at its top, in order (and
+/// of some where it is none).
 ///
 /// Valid UTF-8 is the caller's business. If something stands behind `n`, it begins with a newline, which no token
 /// takes, and is there only so that whole lanes can be loaded.
-pub fn object(text: &[u8], n: usize, keys: &mut Vec<Key>) -> Option<Object> {
-    keys.clear();
+#[inline(always)]
+pub fn object(text: &[u8], n: usize, mut on_key: impl FnMut(Key)) -> Option<Object> {
     let mut i = skip_white(text, 0);
     if at(text, i) != b'{' {
         return None;
     }
+    let mut specials = Specials::of(text);
     let mut containers = Containers { bits: [0; MAX_DEPTH / 64 + 1], depth: 0 };
     containers.open(true);
     let begin = skip_white(text, i + 1);
@@ -127,33 +159,41 @@ pub fn object(text: &[u8], n: usize, keys: &mut Vec<Key>) -> Option<Object> {
                     return None;
                 }
                 let mut key = Key { begin: i + 1, end: 0, is_escaped: false };
-                i = string(text, i + 1, &mut key.is_escaped)?;
+                i = string(text, &mut specials, i + 1, &mut key.is_escaped)?;
                 if containers.depth == 1 {
                     key.end = i - 1;
-                    keys.push(key);
+                    on_key(key);
                 }
-                i = skip_white(text, i);
-                if at(text, i) != b':' {
-                    return None;
-                }
-                i = skip_white(text, i + 1);
-            }
-            match at(text, i) {
-                b'"' => i = string(text, i + 1, &mut false)?,
-                bracket @ (b'{' | b'[') => {
-                    is_object = bracket == b'{';
-                    if !containers.open(is_object) {
+                if let Some([b':', b'!'..=255]) = pair(text, i) {
+                    i += 1;
+                } else {
+                    i = skip_white(text, i);
+                    if at(text, i) != b':' {
                         return None;
                     }
                     i = skip_white(text, i + 1);
-                    is_closing = at(text, i) == if is_object { b'}' } else { b']' };
-                    continue 'value;
                 }
-                b't' if text[i..].starts_with(b"true") => i += 4,
-                b'f' if text[i..].starts_with(b"false") => i += 5,
-                b'n' if text[i..].starts_with(b"null") => i += 4,
-                _ => i = number(text, i)?,
             }
+            let first = at(text, i);
+            if first == b'"' {
+                i = string(text, &mut specials, i + 1, &mut false)?;
+            } else if first.is_ascii_digit() || first == b'-' {
+                i = number(text, i)?;
+            } else if first == b'{' || first == b'[' {
+                is_object = first == b'{';
+                if !containers.open(is_object) {
+                    return None;
+                }
+                i = skip_white(text, i + 1);
+                is_closing = at(text, i) == if is_object { b'}' } else { b']' };
+                continue 'value;
+            } else {
+                i += [&b"true"[..], b"false", b"null"].into_iter().find(|word| text[i..].starts_with(word))?.len();
+            }
+        }
+        if let (false, Some([b',', b'!'..=255])) = (is_closing, pair(text, i)) {
+            i += 1;
+            continue;
         }
         is_closing = false;
         loop {
@@ -182,9 +222,9 @@ mod tests {
     use super::*;
 
     fn is_object(text: &[u8]) -> bool {
-        let alone = object(text, text.len(), &mut Vec::new()).is_some();
+        let alone = object(text, text.len(), |_| {}).is_some();
         let followed = [text, b"\n{\"a\":1}               "].concat();
-        assert_eq!(object(&followed, text.len(), &mut Vec::new()).is_some(), alone);
+        assert_eq!(object(&followed, text.len(), |_| {}).is_some(), alone);
         alone
     }
 
@@ -236,6 +276,20 @@ mod tests {
     }
 
     #[test]
+    fn short_numbers_are_what_the_long_way_finds() {
+        let parts = ["", "-", "0", "00", "7", "12", "1234567890123", ".", "..", "5", "e", "E+", "e-3", "x", ",", "}"];
+        for (a, b) in parts.iter().flat_map(|a| parts.iter().map(move |b| (a, b))) {
+            for (c, d) in parts.iter().flat_map(|c| parts.iter().map(move |d| (c, d))) {
+                for end in [",\"a\":1}          ", "", "1", "\n                "] {
+                    let text = format!("{a}{b}{c}{d}{end}");
+                    let found = number(text.as_bytes(), 0);
+                    assert_eq!(found, long_number(text.as_bytes(), 0), "{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_thousand_levels_are_an_object_and_one_more_is_none() {
         for (opening, closing) in [("[", "]"), (r#"{"b":"#, "}")] {
             let nested = |levels: usize| {
@@ -250,7 +304,7 @@ mod tests {
     #[test]
     fn keys_are_those_at_the_top() {
         let (text, mut keys) = (br#" {"a":{"b":1},"c\u0064":[{"e":2}], "f":3}"#, Vec::new());
-        let found = object(text, text.len(), &mut keys).unwrap();
+        let found = object(text, text.len(), |key| keys.push(key)).unwrap();
         assert_eq!(
             keys.iter().map(|key| &text[key.begin..key.end]).collect::<Vec<_>>(),
             [&b"a"[..], b"c\\u0064", b"f"]

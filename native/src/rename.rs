@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::json::{Key, Object};
+use crate::json::{Key, Object, object};
 
 type Units = Vec<u16>; // UTF-16, so that an escaped lone surrogate is a name as well
 
@@ -25,14 +25,14 @@ impl Ours {
 
     #[inline]
     pub fn has(&self, text: &[u8], key: &Key) -> bool {
-        let name = &text[key.begin..key.end];
         if key.is_escaped {
-            return self.has_units(&unescape(name));
+            return self.has_units(&unescape(&text[key.begin..key.end]));
         }
-        let first = name.first().map_or(0, |&byte| usize::from(byte));
-        self.first_bytes[first] && self.has_name(name)
+        let first = text.get(key.begin).map_or(0, |&byte| usize::from(byte)); // a quote, where the name is empty
+        self.first_bytes[first] && self.has_name(&text[key.begin..key.end])
     }
 
+    #[inline(never)]
     fn has_name(&self, name: &[u8]) -> bool {
         let fits = |own: &Vec<u8>| matches!(name.strip_prefix(own.as_slice()), Some([] | [b'.', ..]));
         self.names.iter().any(fits)
@@ -74,7 +74,9 @@ fn unescape(quoted: &[u8]) -> Units {
 
 /// Appends the members of an object, and its closing brace; each key that is ours gets a name that no other one has.
 #[cold]
-pub fn write_renamed(out: &mut Vec<u8>, text: &[u8], object: &Object, keys: &[Key], ours: &Ours) {
+pub fn write_renamed(out: &mut Vec<u8>, text: &[u8], n: usize, found: &Object, ours: &Ours) {
+    let mut keys: Vec<Key> = Vec::new();
+    object(text, n, |key| keys.push(key));
     let names: Vec<Units> = keys.iter().map(|key| unescape(&text[key.begin..key.end])).collect();
     let mut taken: HashSet<Units> = names.iter().cloned().collect();
     let mut suffixes: HashMap<&Units, usize> = HashMap::new(); // how often the suffix is needed
@@ -90,7 +92,7 @@ pub fn write_renamed(out: &mut Vec<u8>, text: &[u8], object: &Object, keys: &[Ke
             }
         });
     }
-    let mut from = object.begin;
+    let mut from = found.begin;
     for (key, name) in keys.iter().zip(&names) {
         if let Some(&times) = suffixes.get(name) {
             out.extend_from_slice(&text[from..key.end]);
@@ -98,19 +100,18 @@ pub fn write_renamed(out: &mut Vec<u8>, text: &[u8], object: &Object, keys: &[Ke
             from = key.end;
         }
     }
-    out.extend_from_slice(&text[from..object.end]);
+    out.extend_from_slice(&text[from..found.end]);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::json::object;
 
     fn renamed(text: &str) -> String {
         let ours = Ours::new([&b"stream"[..], b"kubernetes"]);
-        let (mut keys, mut out) = (Vec::new(), Vec::new());
-        let found = object(text.as_bytes(), text.len(), &mut keys).unwrap();
-        write_renamed(&mut out, text.as_bytes(), &found, &keys, &ours);
+        let mut out = Vec::new();
+        let found = object(text.as_bytes(), text.len(), |_| {}).unwrap();
+        write_renamed(&mut out, text.as_bytes(), text.len(), &found, &ours);
         String::from_utf8(out).unwrap()
     }
 
