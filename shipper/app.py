@@ -130,9 +130,10 @@ def own_pod() -> tuple[str, str] | None:
 def _settle_memory() -> None:
     """What was loaded stays for good: the garbage collector need not look at it again, nor at every list of a chunk.
 
+    Nor even once: of its 80,000 objects 2,000 would go, for a twentieth of the start.
+
     Chunks make lists by the thousand and no cycles; the default threshold of 700 costs a tenth of all time.
     """
-    gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 100)
     gc.enable()

@@ -187,8 +187,8 @@ def _load(options: argparse.Namespace) -> "Config":
 
 def _run(options: argparse.Namespace) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # one that comes now waits for who reads the file again
-    config = _load(options)
     gc.disable()  # nothing of what is loaded now is garbage; the daemon enables it when all is there
+    config = _load(options)
     import uvloop
 
     from shipper.allocator import settle_allocator

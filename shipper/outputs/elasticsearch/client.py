@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-import aiohttp
-
 from shipper import __version__
 from shipper.errors import Disconnected
 from shipper.log import fields
@@ -27,6 +25,7 @@ from shipper.outputs.elasticsearch.transport import (
     NodeConfig,
     TlsError,
     TransportError,
+    aiohttp,
     basic_auth_to_header,
     url_to_node_config,
 )

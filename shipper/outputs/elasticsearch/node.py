@@ -9,12 +9,11 @@ import dataclasses
 import socket
 from typing import TYPE_CHECKING, Any
 
-import aiohttp.payload
-from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
 from shipper.outputs.elasticsearch.transport import (
     DEFAULT,
+    AbstractStreamWriter,
     AiohttpHttpNode,
     BaseNode,
     DefaultType,
@@ -22,8 +21,10 @@ from shipper.outputs.elasticsearch.transport import (
     NodeApiResponse,
     NodeConfig,
     NodePool,
+    Payload,
     Serializer,
     TransportError,
+    aiohttp,
 )
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ _SYN_REPEATS = 1  # the kernel sends it again after a second, and waits two more
 PROXY = "proxy"  # key of a NodeConfig's extras: a ProxyConfig
 
 
-class Body(aiohttp.payload.Payload):
+class Body(Payload):
     """A finished request body, written in slices of the buffer it is given: no copy, no second compression.
 
     The buffer is exported while the request runs (and, when it is cut off, until its connection is gone): it must

@@ -14,7 +14,6 @@ from shipper.delivery import Batch, Delivery
 from shipper.errors import Disconnected
 from shipper.log import fields
 from shipper.outputs.base import Durable, Finding, Host
-from shipper.outputs.elasticsearch.check import check
 from shipper.outputs.elasticsearch.client import Answer, ElasticsearchClient
 from shipper.outputs.elasticsearch.config import ElasticsearchConfig
 from shipper.outputs.elasticsearch.judge import judge_response, remember
@@ -180,6 +179,8 @@ class ElasticsearchOutput:
             log.debug("closed the connections", extra=fields(output=self.name))
 
     async def check(self) -> list[Finding]:
+        from shipper.outputs.elasticsearch.check import check  # what a daemon never needs
+
         return await check(self._config)
 
     def status(self) -> dict[str, Any]:

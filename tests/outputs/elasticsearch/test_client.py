@@ -5,6 +5,7 @@ import base64
 import contextlib
 import hashlib
 import hmac
+import os
 import socket
 import ssl
 import subprocess
@@ -312,3 +313,20 @@ async def test_without_aws_credentials_that_is_said_and_nothing_is_sent(
 def test_the_sdk_is_loaded_only_where_requests_are_signed() -> None:
     code = "import sys, shipper.outputs.elasticsearch.output; sys.exit('botocore' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_certificates_of_the_system_are_read_for_contexts_of_ours_alone() -> None:
+    code = (
+        "import os, ssl\n"
+        "before = dict(os.environ)\n"
+        "from shipper.outputs.elasticsearch import client\n"
+        "from aiohttp import connector\n"
+        "assert dict(os.environ) == before\n"
+        "loaded = lambda context: context.cert_store_stats()['x509']\n"
+        "assert loaded(connector._SSL_CONTEXT_VERIFIED) == 0\n"
+        "assert loaded(client._tls_context(client.TlsConfig())) == loaded(ssl.create_default_context())\n"
+    )
+    for names in ({}, {"SSL_CERT_FILE": ssl.get_default_verify_paths().openssl_cafile}):
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("SSL_CERT_")}
+        done = subprocess.run([sys.executable, "-c", code], env=environment | names, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
