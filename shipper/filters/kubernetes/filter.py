@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from shipper.filters.base import Lookup, Metadata
 from shipper.filters.kubernetes.api import ApiError, KubernetesApi
 from shipper.filters.kubernetes.cache import MetadataCache
@@ -19,7 +21,7 @@ from shipper.filters.kubernetes.pace import Pace
 from shipper.filters.kubernetes.pod import UNREADABLE
 from shipper.filters.kubernetes.questions import Question, Questions
 from shipper.filters.kubernetes.sinks import NamespaceSink, NodeSink, PodSink
-from shipper.filters.kubernetes.snapshot import Snapshot, SnapshotFile
+from shipper.filters.kubernetes.snapshot import PackedSnapshot, SnapshotFile
 from shipper.filters.kubernetes.watch import Watch
 from shipper.log import fields
 from shipper.metrics import Metrics
@@ -222,8 +224,8 @@ class KubernetesFilter:
         revision = self._cache.revision
         if self._file is None or revision == self._saved_revision:
             return
-        snapshot = Snapshot(
-            pods=list(self._cache.pods()),
+        snapshot = PackedSnapshot(
+            pods=[msgspec.Raw(packed) for packed in self._cache.packed_pods()],
             namespaces=dict(self._cache.namespaces),
             node_labels=self._cache.node_labels,
         )

@@ -4,6 +4,7 @@ Field names on the wire: https://kubernetes.io/docs/reference/kubernetes-api/wor
 """
 
 from collections.abc import Iterable
+from sys import intern
 from typing import Any
 
 import msgspec
@@ -53,6 +54,19 @@ class Pod(msgspec.Struct, frozen=True, omit_defaults=True):
         if run is None or restart is None:
             return False
         return run.restarts > restart or (run.restarts == restart and run.ended)
+
+
+_packer = msgspec.json.Encoder(order="deterministic")
+_unpacker = msgspec.json.Decoder(Pod)
+
+
+def pack_pod(pod: Pod) -> bytes:
+    """Of equal pods equal bytes, and of others others."""
+    return _packer.encode(pod)
+
+
+def unpack_pod(packed: bytes) -> Pod:
+    return _unpacker.decode(packed)
 
 
 class _Reference(msgspec.Struct, frozen=True):
@@ -124,14 +138,14 @@ def decode_pod(body: bytes | msgspec.Raw) -> Pod:
     )
     return Pod(
         uid=meta.uid,
-        namespace=meta.namespace,
+        namespace=intern(meta.namespace),  # as many others have it
         name=meta.name,
-        node=spec.node_name,
+        node=intern(spec.node_name),
         manifest=annotations.get(CONFIG_MIRROR) or annotations.get(CONFIG_HASH, ""),
         labels=labels,
         annotations=annotations,
         owner=_find_owner(meta.owner_references or (), labels),
-        images={container.name: container.image for container in containers},
+        images={container.name: intern(container.image) for container in containers},
         runs={s.name: Run(s.restart_count, _has_run_ended(s)) for s in statuses},
         finished=status.phase in ("Succeeded", "Failed"),
     )

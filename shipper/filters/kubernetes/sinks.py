@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 class Sink(Protocol):
     """Where one watch's news go."""
 
-    def put(self, raw: msgspec.Raw) -> None:
-        """One object, new or changed, as JSON."""
+    def put(self, raw: msgspec.Raw) -> str | None:
+        """One object, new or changed, as JSON. -> its uid; None where it cannot be read."""
 
     def delete(self, uid: str) -> None:
         """It was put once more just before."""
@@ -31,11 +31,14 @@ class PodSink:
     def __init__(self, cache: MetadataCache) -> None:
         self._cache = cache
 
-    def put(self, raw: msgspec.Raw) -> None:
+    def put(self, raw: msgspec.Raw) -> str | None:
         try:
-            self._cache.put(decode_pod(raw))
+            pod = decode_pod(raw)
         except UNREADABLE as exc:  # one that nobody understands must not stop the news of all others
             log.warning("the API server told of a pod that cannot be read", extra=fields(error=str(exc)))
+            return None
+        self._cache.put(pod)
+        return pod.uid
 
     def delete(self, uid: str) -> None:
         self._cache.delete(uid, time.monotonic())
@@ -70,12 +73,13 @@ class NamespaceSink:
         self._cache = cache
         self._names: dict[str, str] = {}  # by uid
 
-    def put(self, raw: msgspec.Raw) -> None:
+    def put(self, raw: msgspec.Raw) -> str | None:
         meta = _read_labelled(raw, "namespace")
         if meta is None:
-            return
+            return None
         self._names[meta.uid] = meta.name
         self._cache.set_namespace(meta.name, meta.labels or {})
+        return meta.uid
 
     def delete(self, uid: str) -> None:
         self._names.pop(uid, None)
@@ -92,10 +96,12 @@ class NodeSink:
     def __init__(self, cache: MetadataCache) -> None:
         self._cache = cache
 
-    def put(self, raw: msgspec.Raw) -> None:
+    def put(self, raw: msgspec.Raw) -> str | None:
         meta = _read_labelled(raw, "node")
-        if meta is not None:
-            self._cache.set_node_labels(meta.labels or {})
+        if meta is None:
+            return None
+        self._cache.set_node_labels(meta.labels or {})
+        return meta.uid
 
     def delete(self, uid: str) -> None: ...
 

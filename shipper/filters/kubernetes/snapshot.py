@@ -19,6 +19,15 @@ class Snapshot(msgspec.Struct, frozen=True):
     node_labels: dict[str, str] = {}
 
 
+class PackedSnapshot(msgspec.Struct, frozen=True):
+    """The same to be written: of thousands of pods that are packed, none is unpacked for that."""
+
+    version: int = VERSION
+    pods: list[msgspec.Raw] = []
+    namespaces: dict[str, dict[str, str]] = {}
+    node_labels: dict[str, str] = {}
+
+
 class SnapshotFile:
     """Written whole or not at all. The calls block: use them in a thread."""
 
@@ -40,7 +49,7 @@ class SnapshotFile:
             raise ValueError(f"it has version {snapshot.version}, this is for version {VERSION}")
         return snapshot
 
-    def save(self, snapshot: Snapshot) -> None:
+    def save(self, snapshot: Snapshot | PackedSnapshot) -> None:
         """Raises OSError. A crash at any line leaves the old snapshot, or the new one."""
         body = msgspec.json.encode(snapshot)
         with self._saving:

@@ -73,27 +73,31 @@ class Progress:
     def hear(self, line: bytes) -> None:
         """One line of a watch. Raises ApiError for an error that it reports, one of UNREADABLE when it is cut."""
         event = _event.decode(line)
-        heard = _object.decode(event.object)
         if event.type == "ERROR":
+            heard = _object.decode(event.object)
             raise ApiError(f"the watch was ended: {heard.code}: {heard.message}", status=heard.code)
         if event.type == "BOOKMARK":
-            self._hear_bookmark(heard.metadata)
+            self._hear_bookmark(_object.decode(event.object).metadata)
             return
-        self._sink.put(event.object)
-        self._initial.add(heard.metadata.uid)
+        uid = self._put(event.object)
+        self._initial.add(uid)
         if event.type == "DELETED":
-            self._sink.delete(heard.metadata.uid)
-            self._initial.discard(heard.metadata.uid)
+            self._sink.delete(uid)
+            self._initial.discard(uid)
         if self.is_complete:
-            self.version = heard.metadata.resource_version
+            self.version = _object.decode(event.object).metadata.resource_version
             self._initial.clear()
+
+    def _put(self, raw: msgspec.Raw) -> str:
+        """-> its uid, for which it need not be read again if it can be read at all."""
+        uid = self._sink.put(raw)
+        return _object.decode(raw).metadata.uid if uid is None else uid
 
     def take_list(self, body: bytes) -> None:
         """Raises one of UNREADABLE when it is cut."""
         listed = _list.decode(body)
         for item in listed.items or ():
-            self._sink.put(item)
-            self._initial.add(_object.decode(item).metadata.uid)
+            self._initial.add(self._put(item))
         self._complete(listed.metadata.resource_version)
 
     def _hear_bookmark(self, metadata: _Meta) -> None:

@@ -176,3 +176,21 @@ def test_labels_of_a_gone_namespace_stay_with_its_pods(told: Told) -> None:
     told.cache.set_namespace("empty", {"team": "b"})
     told.cache.keep_namespaces(())
     assert told.cache.namespaces == {"shop": {"team": "a"}}
+
+
+def test_pods_that_nobody_asks_for_are_packed_and_those_with_answers_are_not(told: Told) -> None:
+    quiet, asked = pod_of("u1", "web-1"), pod_of("u2", "web-2")
+    told.cache.put(quiet)
+    told.cache.put(asked)
+    told.cache.lookup(source_of("u2", "web-2"))
+    assert [type(entry.held) for entry in told.cache._entries.values()] == [bytes, Pod]
+    assert list(told.cache.pods()) == [quiet, asked]
+    revision = told.cache.revision
+    told.cache.put(quiet)
+    told.cache.put(asked)
+    assert told.cache.revision == revision
+    told.cache.put(pod_of("u1", "web-1", restarts=1))
+    assert told.cache.revision == revision + 1
+    told.cache.set_namespace("default", {"team": "shop"})
+    assert [type(entry.held) for entry in told.cache._entries.values()] == [bytes, Pod]
+    assert next(told.cache.pods()) == pod_of("u1", "web-1", restarts=1)

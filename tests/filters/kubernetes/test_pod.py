@@ -5,9 +5,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from benchmarks.world.kubernetes_objects import make_pod, make_status
-from shipper.filters.kubernetes.pod import Owner, Pod, decode_pod
+from shipper.filters.kubernetes.pod import Owner, Pod, Run, decode_pod, pack_pod, unpack_pod
 
 
 def decode(**values: Any) -> Pod:
@@ -18,6 +20,32 @@ def with_status(status: dict[str, Any], **values: Any) -> Pod:
     pod = make_pod("cart-7d9f-x2x", **values)
     pod["status"]["containerStatuses"] = [status]
     return decode_pod(json.dumps(pod).encode())
+
+
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=9)
+LABELS = st.dictionaries(TEXTS, TEXTS, max_size=3)
+PODS = st.builds(
+    Pod,
+    uid=TEXTS,
+    namespace=TEXTS,
+    name=TEXTS,
+    manifest=TEXTS,
+    labels=LABELS,
+    annotations=LABELS,
+    owner=st.none() | st.builds(Owner, TEXTS, TEXTS),
+    images=LABELS,
+    runs=st.dictionaries(TEXTS, st.builds(Run, st.integers(), st.booleans()), max_size=2),
+    finished=st.booleans(),
+)
+
+
+@given(PODS, PODS)
+@settings(deadline=None)
+def test_packed_pods_are_equal_when_the_pods_are(one: Pod, other: Pod) -> None:
+    assert unpack_pod(pack_pod(one)) == one
+    assert (pack_pod(one) == pack_pod(other)) == (one == other)
+    turned = msgspec.structs.replace(one, labels=dict(reversed(one.labels.items())))
+    assert pack_pod(turned) == pack_pod(one)
 
 
 def test_a_pod_is_slimmed_to_what_records_need() -> None:

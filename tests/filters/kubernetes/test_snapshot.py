@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from shipper.filters.kubernetes.pod import Owner, Pod, Run
-from shipper.filters.kubernetes.snapshot import Snapshot, SnapshotFile
+from shipper.filters.kubernetes.pod import Owner, Pod, Run, pack_pod
+from shipper.filters.kubernetes.snapshot import PackedSnapshot, Snapshot, SnapshotFile
 
 POD = Pod(
     uid="u1",
@@ -24,6 +25,14 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     SnapshotFile(tmp_path / "pods.json").save(snapshot)
     assert SnapshotFile(tmp_path / "pods.json").load() == snapshot
     assert [file.name for file in tmp_path.iterdir()] == ["pods.json"]
+
+
+def test_packed_pods_are_saved_as_others_are(tmp_path: Path) -> None:
+    usual, packed = SnapshotFile(tmp_path / "usual.json"), SnapshotFile(tmp_path / "packed.json")
+    usual.save(Snapshot(pods=[POD, POD], namespaces={"shop": {"team": "a"}}, node_labels={"zone": "b"}))
+    raws = [msgspec.Raw(pack_pod(POD))] * 2
+    packed.save(PackedSnapshot(pods=raws, namespaces={"shop": {"team": "a"}}, node_labels={"zone": "b"}))
+    assert packed.load() == usual.load()
 
 
 def test_no_file_is_an_empty_snapshot(tmp_path: Path) -> None:

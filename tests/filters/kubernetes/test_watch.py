@@ -21,8 +21,13 @@ class Heard:
     def __init__(self) -> None:
         self.news: list[str] = []
 
-    def put(self, raw: msgspec.Raw) -> None:
-        self.news.append("put " + json.loads(bytes(raw))["metadata"]["uid"])
+    def put(self, raw: msgspec.Raw) -> str | None:
+        try:
+            uid: str = json.loads(bytes(raw))["metadata"]["uid"]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            return None
+        self.news.append("put " + uid)
+        return uid
 
     def delete(self, uid: str) -> None:
         self.news.append("delete " + uid)
