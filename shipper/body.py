@@ -82,6 +82,11 @@ def view_of(body: Body) -> memoryview:
     return body.view() if isinstance(body, PlainBody) else memoryview(body)  # type: ignore[arg-type]
 
 
+def is_fresh(body: Body) -> bool:
+    """Whether nothing was ever written to it, so that it holds no memory."""
+    return isinstance(body, _WITH_MEMORY) and body.capacity == 0
+
+
 def recycle(body: Body) -> bool:
     """Empties it, and keeps its memory. False where it has none to keep, more than it needs, or is looked at."""
     if not isinstance(body, _WITH_MEMORY) or body.capacity > _MOST_TIMES * len(body):

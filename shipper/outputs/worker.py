@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Protocol
 
-from shipper.body import Body, new_body, recycle
+from shipper.body import Body, is_fresh, new_body, recycle
 from shipper.delivery import Batch, Delivery, Piece, Rejection
 from shipper.errors import Disconnected, StateError
 from shipper.ledger import DELIVERED, SPOOLED
@@ -241,8 +241,15 @@ class OutputWorker:
             self._on_room()
 
     def _spare_for_later(self, body: Body) -> None:
-        """Keeps its memory, unless it is much more than batches are now, or a cut off request still looks at it."""
-        if len(self._spare) < self.output.concurrency and recycle(body):
+        """Keeps its memory, unless it is much more than batches are now, or a cut off request still looks at it.
+
+        And that of no more bodies than are full at a time: else what a short rush has taken would stay for good.
+        """
+        if not recycle(body):
+            return
+        if is_fresh(self._open.body) and not self._is_held:
+            self._open.body = body
+        elif len(self._spare) + len(self._sealed) + self._active < self.output.concurrency:
             self._spare.append(body)
 
     async def idle(self) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shipper.body import view_of
+from shipper.body import is_fresh, view_of
 from shipper.delivery import DELIVERED, Batch, Delivery, Piece, Rejection
 from shipper.errors import Disconnected, StateError
 from shipper.ledger import DEAD, SPOOLED, Cursor
@@ -573,6 +573,51 @@ def test_open_batch_grows_while_every_sender_is_busy() -> None:
             output.gate.set()
             await bench.worker.idle()
             assert output.sent == [[0], [1], [2, 3, 4, 5]]
+            await bench.finish()
+
+    clock.run(scenario())
+
+
+def test_no_more_bodies_keep_memory_than_can_be_full_at_a_time() -> None:
+    async def scenario() -> None:
+        def close(_: Batch) -> Delivery:
+            output.gate.clear()
+            return DELIVERED
+
+        output = FakeOutput(close, concurrency=2)
+        bench = Bench(output)
+        output.gate.clear()
+        async with bench.running():
+            for _ in range(3):  # two are on their way, one waits: a rush
+                bench.fill(1)
+                bench.worker.seal()
+            await asyncio.sleep(1)
+            output.gate.set()
+            await asyncio.sleep(1)
+            assert output.sent == [[0], [1], [2]]
+            bench.fill(1)
+            bodies = [output.batches[2].body, bench.worker.body, *bench.worker._spare]
+            assert len([body for body in bodies if not is_fresh(body)]) == output.concurrency + 1
+            used = {id(batch.body) for batch in output.batches}
+            assert {id(body) for body in bodies} <= used  # nothing is fresh
+            output.gate.set()
+            await bench.finish()
+
+    clock.run(scenario())
+
+
+def test_an_open_batch_that_a_thread_writes_to_keeps_its_body() -> None:
+    async def scenario() -> None:
+        bench = Bench(FakeOutput(concurrency=1))
+        async with bench.running():
+            bench.fill(1)
+            bench.worker.seal()
+            body = bench.worker.body
+            bench.worker.hold()
+            await asyncio.sleep(1)
+            assert bench.worker.body is body
+            bench.worker.release()
+            bench.worker.cut()
             await bench.finish()
 
     clock.run(scenario())
