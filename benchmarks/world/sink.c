@@ -187,9 +187,9 @@ static void answer_bulk(int socket, struct connection *c) {
         end += sizeof ITEM - 1 - skipped;
     }
     memcpy(end, "]}", 2);
+    if (c->spill >= 0) put_number(c->spill, now_ns()); /* before: whoever has the answer finds the body */
     put(socket, text, (size_t)(end + 2 - text));
     free(text);
-    if (c->spill >= 0) put_number(c->spill, now_ns());
 }
 
 static void answer_other(int socket, struct connection *c) {
