@@ -5,12 +5,14 @@ twin's where that is used, and else one in here; a `bytearray` will do for what 
 while somebody holds a view of them.
 """
 
+from collections.abc import Sequence
 from typing import Any, Protocol, Self
 
 from shipper import native
 
 _MOST_TIMES = 4  # of what it held: then there was a rush, which is over
 _GROWTH_BYTES = 256 * 1024  # at least
+_FEW_DOCUMENTS = 16
 
 
 class Body(Protocol):
@@ -96,3 +98,12 @@ def recycle(body: Body) -> bool:
     except BufferError:
         return False
     return True
+
+
+def append(pieces: Sequence[bytes], documents: int, into: Body) -> None:
+    """The pieces of so many documents. Where these are few they may be large: one copy less."""
+    if documents < _FEW_DOCUMENTS:
+        for piece in pieces:
+            into += piece
+    else:
+        into += b"".join(pieces)

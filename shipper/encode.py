@@ -10,57 +10,25 @@ The native twin (`native/`, where it was built) does ordinary chunks, and declin
 Python twin does it. So the same bytes come out, whichever runs.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import compress, repeat
 from operator import itemgetter, not_
-from typing import Any, NamedTuple, Protocol
-
-import orjson
+from typing import Any, Protocol
 
 from shipper import native
-from shipper.body import Body
-from shipper.parsers import START, Format, Ranges, Records, State, Summary, parse
-from shipper.parsers.json_object import WHITE, find_objects, top_members
+from shipper.body import Body, append
+from shipper.content import SEPARATORS, escape, object_content, suspects_of
+from shipper.frame import Frame, Target
+from shipper.ordinary import encode_ordinary
+from shipper.parsers import START, Ranges, Records, State, Summary, parse
+from shipper.parsers.json_object import find_objects
 from shipper.parsers.records import PARSE_ERROR
-from shipper.parsers.substring import occurs
 from shipper.parsers.utf8 import replace_invalid
 from shipper.record import Envelope, Extent
 
-UTC = (b"Z", b"+00:00")  # how RFC 3339 times end whose leading parts are those of UTC
-
-
-_SEPARATORS = b',"message":"', b","  # between what is ours and what is the record's: of texts, and of JSON
 _ENDS = b'"}\n', b"\n"
 _PIECES, _AFTER, _CONTENT = 5, 2, 3  # of a document: how many, and the places of two
-FEW_RECORDS = 16
-LARGE_BYTES = 64 * 1024  # bodies of this size are worth no copy of all together
-
-
-class Frame(NamedTuple):
-    """How a container's records are framed, and what its documents may not overwrite."""
-
-    format: Format
-    merge: bool = True  # a message that is one JSON object: its keys stand at the top
-    keep_message: bool = False  # ... and the line as `message` beside them
-    reserved: frozenset[str] = frozenset(("@timestamp", "stream", "kubernetes"))
-    limit: int = 1 << 20  # bytes of a record
-
-
-class Target(NamedTuple):
-    """One output's documents of a chunk: what stands around each, and the buffer that they are appended to.
-
-    `time_prefix`: what the times of all records must begin with, and be in UTC, to belong to one index, key or path.
-    """
-
-    envelope: Envelope
-    into: Body
-    time_prefix: bytes = b""
-
-    def suits(self, times: Sequence[bytes]) -> bool:
-        prefix = self.time_prefix
-        return not prefix or all(time.startswith(prefix) and time.endswith(UTC) for time in set(times))
 
 
 def encode(
@@ -85,6 +53,29 @@ def encode(
         summary = encode_natively(chunk, offset, frame, targets, final=final, state=state, known=known)
         if summary is not None:
             return summary
+    if not skip:
+        summary = encode_ordinary(chunk, offset, frame, targets, final=final, state=state, known=known)
+        if summary is not None:
+            return summary
+    return encode_carefully(
+        chunk, offset, frame, targets, skip=skip, final=final, hold=hold, state=state, read_time=read_time, known=known
+    )
+
+
+def encode_carefully(
+    chunk: bytes,
+    offset: int,
+    frame: Frame,
+    targets: Sequence[Target],
+    *,
+    skip: Ranges,
+    final: bool,
+    hold: bool,
+    state: State,
+    read_time: bytes,
+    known: int,
+) -> Summary | None:
+    """`encode` by records: whatever the chunk is, and slower than the ways that decline some."""
     records = parse(
         chunk,
         offset,
@@ -205,17 +196,13 @@ def write(records: Records, frame: Frame, envelope: Envelope, into: Body) -> int
     is_json = _json_column(records, bodies) if frame.merge or frame.format == "json" else [False] * n
     pieces = _pieces(records, bodies, is_json, envelope)
     for i, mark in records.marks.items():
-        after, sep = pieces[_PIECES * i + _AFTER], _SEPARATORS[is_json[i]]
+        after, sep = pieces[_PIECES * i + _AFTER], SEPARATORS[is_json[i]]
         pieces[_PIECES * i + _AFTER] = after.removesuffix(sep) + mark + sep
     for i in _irregular(records, bodies, is_json, frame):
-        after = pieces[_PIECES * i + _AFTER].removesuffix(_SEPARATORS[True])
-        sep, pieces[_PIECES * i + _CONTENT] = _object_content(bodies[i], frame, is_cut=i in records.marks)
+        after = pieces[_PIECES * i + _AFTER].removesuffix(SEPARATORS[True])
+        sep, pieces[_PIECES * i + _CONTENT] = object_content(bodies[i], frame, is_cut=i in records.marks)
         pieces[_PIECES * i + _AFTER] = after + sep
-    if n < FEW_RECORDS:  # they may be large: one copy less
-        for piece in pieces:
-            into += piece
-    else:
-        into += b"".join(pieces)
+    append(pieces, n, into)
     return invalid
 
 
@@ -233,7 +220,7 @@ def _pieces(records: Records, bodies: Sequence[bytes], is_json: list[bool], enve
 
     All at once for one record after the other, while its bytes are in the processor's cache.
     """
-    texts = iter(_escape(list(compress(bodies, map(not_, is_json)))))
+    texts = iter(escape(list(compress(bodies, map(not_, is_json)))))
     pieces: list[bytes] = []
     rows = zip(
         _heads(records, envelope), records.times, _afters(records, is_json, envelope), bodies, is_json, strict=True
@@ -254,8 +241,8 @@ def _afters(records: Records, is_json: list[bool], envelope: Envelope) -> Iterab
     (out, err), tail = envelope.after_time, envelope.offset_tail
     if tail is not None:
         placed = zip(records.begins, is_json, strict=True)
-        return (b"%b%d%b%b" % (out, begin, tail, _SEPARATORS[j]) for begin, j in placed)
-    of_stdout, of_stderr = [tuple(after + sep for sep in _SEPARATORS) for after in (out, err)]
+        return (b"%b%d%b%b" % (out, begin, tail, SEPARATORS[j]) for begin, j in placed)
+    of_stdout, of_stderr = [tuple(after + sep for sep in SEPARATORS) for after in (out, err)]
     if b"stderr" not in records.streams:
         return map(of_stdout.__getitem__, is_json)
     known = {b"stdout": of_stdout, b"stderr": of_stderr}
@@ -268,7 +255,7 @@ def _irregular(records: Records, bodies: Sequence[bytes], is_json: list[bool], f
         return [i for i, j in enumerate(is_json) if j]
     if not any(is_json):
         return []
-    suspects = _suspects(frame.reserved)
+    suspects = suspects_of(frame.reserved)
     odd = {i for i in records.marks if is_json[i]}
     objects = list(compress(bodies, is_json))
     if suspects.may_be_in(b"\n".join(objects)):
@@ -289,76 +276,3 @@ def _are_compact(objects: Sequence[bytes]) -> bool:
 
 def _is_compact(body: bytes) -> bool:
     return body.startswith(b'{"') and body.endswith(b"}")
-
-
-class _Suspects(NamedTuple):
-    """Finds whatever may be a reserved key: as it is written, or with an escape in it."""
-
-    needles: tuple[bytes, ...]  # substring search is five times as fast as one regular expression for all; and a byte
-    # that is not there at all (an @, mostly) is found to be missing in no time
-    escape: bytes
-    pattern: re.Pattern[bytes]
-
-    def may_be_in(self, text: bytes) -> bool:
-        has_escape = b"\\" in text and occurs(self.escape, text)
-        return has_escape or any(needle[1:2] in text and occurs(needle, text) for needle in self.needles)
-
-
-_ORDINARY = re.compile(r"[\w@.\-]+", re.ASCII)  # of these characters, \u00.. is the only other spelling in JSON
-
-
-@cache
-def _suspects(reserved: frozenset[str]) -> _Suspects:
-    escape = b"\\u00" if all(_ORDINARY.fullmatch(key) for key in reserved) else b"\\"
-    needles = tuple(b'"' + key.encode() for key in sorted(reserved))
-    keys = b"|".join(map(re.escape, needles))
-    return _Suspects(needles, escape, re.compile(b"(?:" + keys + b')[".]|' + re.escape(escape)))
-
-
-def _object_content(body: bytes, frame: Frame, *, is_cut: bool) -> tuple[bytes, bytes]:
-    """The slow way for one JSON object: keys that are ours are renamed. -> separator, members and `}`."""
-    message = b',"message":"%b"' % _escape([body])[0] if frame.keep_message else b""
-    body = body.strip(WHITE)
-    ours = set(frame.reserved)
-    ours |= {"message"} if frame.keep_message else set()
-    ours |= {"truncated"} if is_cut else set()
-    members = top_members(body)
-    taken = {member.key for member in members}
-    suffixes = {key: _suffix(key, taken) for key in dict.fromkeys(m.key for m in members) if _is_ours(key, ours)}
-    pieces, at = [], 1
-    for member in members:
-        if member.key in suffixes:
-            pieces += [body[at : member.end], suffixes[member.key]]
-            at = member.end
-    pieces.append(body[at:])
-    content = b"".join(pieces).lstrip(WHITE)
-    return message + (b"," if members else b""), content.replace(b"\n", b" ")
-
-
-def _is_ours(key: str, ours: set[str]) -> bool:
-    return key in ours or any(key.startswith(name + ".") for name in ours)
-
-
-def _suffix(key: str, taken: set[str]) -> bytes:
-    """What makes a name that is not `taken`, and takes it."""
-    suffix = "_original"
-    while key + suffix in taken:
-        suffix += "_original"
-    taken.add(key + suffix)
-    return suffix.encode()
-
-
-_BETWEEN = b"\x7f"  # which JSON leaves as it is, and nearly all logs are without
-
-
-def _escape(bodies: Sequence[bytes]) -> list[bytes]:
-    """The inside of JSON strings (RFC 8259, section 7), of all bodies in one go. They are valid UTF-8."""
-    if sum(map(len, bodies)) <= LARGE_BYTES * len(bodies):
-        escaped = _escape_one(_BETWEEN.join(bodies)).split(_BETWEEN)
-        if len(escaped) == len(bodies):
-            return escaped
-    return [_escape_one(body) for body in bodies]
-
-
-def _escape_one(text: bytes) -> bytes:
-    return orjson.dumps(text.decode())[1:-1]

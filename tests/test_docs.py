@@ -16,7 +16,8 @@ import yaml
 from shipper import cli
 from shipper.config.loader import load_text
 from shipper.document import make_envelope
-from shipper.encode import Frame, Target, encode
+from shipper.encode import encode
+from shipper.frame import Frame, Target
 from shipper.outputs.elasticsearch.check import PRIVILEGES, TO_ASK
 from shipper.outputs.s3.manifest import Entry
 from shipper.record import Source

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from shipper import native
 from shipper.body import Body, new_body, view_of
 from shipper.document import make_envelope, reserved_keys
-from shipper.encode import Frame, Target, encode
+from shipper.encode import encode
+from shipper.frame import Frame, Target
 from shipper.parsers import FORMATS, Format, State, Summary
 from shipper.parsers.json_object import is_object
 from shipper.record import Source

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from shipper import native
 from shipper.body import Body, new_body, view_of
 from shipper.document import make_envelope, reserved_keys
-from shipper.encode import Frame, Target, encode, encode_natively, native_form
+from shipper.encode import encode, encode_natively, native_form
+from shipper.frame import Frame, Target
 from shipper.parsers import Format, State, Summary
 from shipper.record import Envelope, Source
 from tests.parsers.strategies import BODIES, FILES, INTERLEAVED, OBJECTS

@@ -13,7 +13,8 @@ from benchmarks.micro.stage import (
 )
 from shipper import native
 from shipper.body import Body, new_body
-from shipper.encode import Target, encode_natively, write
+from shipper.encode import encode_natively, write
+from shipper.frame import Target
 from shipper.parsers import START, parse
 from shipper.record import Envelope
 

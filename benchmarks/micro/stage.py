@@ -8,7 +8,7 @@ from collections.abc import Callable
 from benchmarks.world.applications import NODE_MIX
 from benchmarks.world.generator import build_block
 from shipper.document import make_envelope
-from shipper.encode import Frame
+from shipper.frame import Frame
 from shipper.parsers import Records, parse
 from shipper.record import Envelope, Source
 

@@ -19,7 +19,7 @@ WHITE = b" \t\r\n"
 
 _raw = msgspec.json.Decoder(msgspec.Raw)
 # Between two objects: no number, string or container that is still open goes on over it, as `{` must follow.
-_BETWEEN = b"\n0\n"
+BETWEEN = b"\n0\n"
 
 _BRACE = ord("{")
 _SPACES = re.compile(rb"[ \t\r\n]")
@@ -82,19 +82,23 @@ def _first_bytes(bodies: Sequence[bytes]) -> bytes:
 def _are_objects(bodies: Sequence[bytes]) -> list[bool]:
     """For bodies that begin with `{`."""
     n = len(bodies)
-    try:
-        are_all = len(_raw.decode_lines(_BETWEEN.join(bodies))) == 2 * n - 1
-    except (msgspec.MsgspecError, RecursionError):
-        are_all = False
-    if not are_all:
+    if not are_all_objects(BETWEEN.join(bodies), n):
         return [_is_object_quickly(body) for body in bodies]
     if max(map(len, bodies)) <= 2 * MAX_DEPTH:  # nothing in it can be too deep
         return [True] * n
-    return [len(body) <= 2 * MAX_DEPTH or _is_object_quickly(body) for body in bodies]
+    return [not is_too_deep(body) for body in bodies]
+
+
+def are_all_objects(joined: bytes, count: int) -> bool:
+    """Of so many bodies that begin with `{`, with BETWEEN between them; some of them may be too deep."""
+    try:
+        return len(_raw.decode_lines(joined)) == 2 * count - 1
+    except (msgspec.MsgspecError, RecursionError):
+        return False
 
 
 def _is_object_quickly(body: bytes) -> bool:
-    return _is_valid(body) and not (len(body) > 2 * MAX_DEPTH and _is_too_deep(body))
+    return _is_valid(body) and not is_too_deep(body)
 
 
 def _is_valid(body: bytes) -> bool:
@@ -113,9 +117,9 @@ def _is_valid(body: bytes) -> bool:
     return True
 
 
-def _is_too_deep(body: bytes) -> bool:
+def is_too_deep(body: bytes) -> bool:
     """For what is valid JSON."""
-    if body.count(b"{") + body.count(b"[") <= MAX_DEPTH:
+    if len(body) <= 2 * MAX_DEPTH or body.count(b"{") + body.count(b"[") <= MAX_DEPTH:
         return False
     brackets = _TEXT.sub(b"", body).translate(None, _NO_BRACKETS)
     return max(accumulate(map(_STEPS.__getitem__, brackets))) > MAX_DEPTH

@@ -7,14 +7,19 @@ LONGEST_CHARACTER = 4  # bytes
 
 def replace_invalid(bodies: Sequence[bytes]) -> tuple[Sequence[bytes], int]:
     """-> bodies, and how many of them had invalid bytes."""
-    if b"\n".join(bodies).isascii():
+    if b"\n".join(bodies).isascii() or are_valid(bodies):
         return bodies, 0
+    mended = [body.decode("utf-8", "replace").encode() for body in bodies]
+    return mended, sum(a != b for a, b in zip(mended, bodies, strict=True))
+
+
+def are_valid(bodies: Sequence[bytes]) -> bool:
+    """Bodies without a newline, each by itself."""
     try:
         b"\n".join([body for body in bodies if not body.isascii()]).decode()
     except UnicodeDecodeError:
-        mended = [body.decode("utf-8", "replace").encode() for body in bodies]
-        return mended, sum(a != b for a, b in zip(mended, bodies, strict=True))
-    return bodies, 0
+        return False
+    return True
 
 
 def cut_before(text: bytes, begin: int, end: int) -> int:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from shipper.encode import Frame, Target, encode_natively
+from shipper.encode import encode_natively
+from shipper.frame import Frame, Target
 from shipper.ledger import Cursor
 from shipper.outputs.worker import OutputWorker
 from shipper.parsers import Summary

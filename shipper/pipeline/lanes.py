@@ -14,7 +14,8 @@ from prometheus_client import Counter as Counted
 
 from shipper.delivery import Piece, Span
 from shipper.document import rfc3339
-from shipper.encode import Target, encode, encode_natively, may_be_native, write
+from shipper.encode import encode, encode_natively, may_be_native, write
+from shipper.frame import Target
 from shipper.inputs.tail.generation import Generation
 from shipper.ledger import UNMATCHED, BesideSpan, Cursor, Fates, SeamSpan, Segment, filtered
 from shipper.metrics import Metrics

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 from shipper import native
 from shipper.document import make_envelope, reserved_keys
-from shipper.encode import Frame, NativeForm, native_form
+from shipper.encode import NativeForm, native_form
 from shipper.filters.base import Lookup, Metadata, MetadataSource
+from shipper.frame import Frame
 from shipper.inputs.tail.generation import Generation
 from shipper.ledger import UNMATCHED, filtered
 from shipper.outputs.base import Output

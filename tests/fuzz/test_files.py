@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shipper.document import make_envelope, reserved_keys
-from shipper.encode import Frame, Target, encode
+from shipper.encode import encode
+from shipper.frame import Frame, Target
 from shipper.inputs.tail import files
 from shipper.inputs.tail.files import GzipFile
 from shipper.parsers import FORMATS, Format, State

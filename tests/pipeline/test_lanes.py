@@ -10,11 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shipper.delivery import Batch, Delivery, Rejection
-from shipper.encode import Target, encode, write
+from shipper.encode import encode, write
 from shipper.filters.base import Lookup, Metadata
 from shipper.filters.config import FilterConfig
 from shipper.filters.json import JsonConfig
 from shipper.filters.kubernetes.config import KubernetesConfig
+from shipper.frame import Target
 from shipper.inputs.tail.generation import Generation
 from shipper.ledger import DEAD, DELIVERED, UNMATCHED
 from shipper.parsers import Records, parse
