@@ -15,29 +15,34 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, compress, count
-from operator import itemgetter, not_, sub
+from operator import itemgetter, not_
 
 from shipper.body import append
 from shipper.content import SEPARATORS, Suspects, escape, object_content, suspects_of
 from shipper.frame import Frame, Target
 from shipper.parsers import Summary
-from shipper.parsers.cri import TIME
+from shipper.parsers.cri import AFTER_SECOND, SECOND, SECOND_BYTES
 from shipper.parsers.json_object import BETWEEN, MAX_DEPTH, are_all_objects, find_objects, is_too_deep
 from shipper.parsers.utf8 import are_valid
 from shipper.record import Envelope, Extent, State
 
 # What stands between the time and the content. That of an object on stdout is none, as most lines have it.
 _OBJECT, _OBJECT_ON_STDERR, _TEXT, _TEXT_ON_STDERR = None, b"stderr F {", b"stdout F ", b"stderr F "
-_PARTS = b"stdout P ", b"stderr P "
+_PART, _PART_ON_STDERR = b"stdout P ", b"stderr P "
+_PARTS = frozenset((_PART, _PART_ON_STDERR))
 _OBJECTS = frozenset((_OBJECT, _OBJECT_ON_STDERR))
 _STREAM = slice(6)  # of a label
 
-# The empty group keeps a place for what stands before the time in a document.
-_HEADER = re.compile(rb"\n()(" + TIME + rb') (?:stdout F \{(?=")|(stderr F \{(?=")|std(?:out|err) [FP] ))')
-_HEADER_OF_TEXT = re.compile(rb"\n()(" + TIME + rb") (std(?:out|err) [FP] )")
-_COLUMNS = 4  # head, time, label, content: of what these split, behind what is before the first line; and of documents
+# What begins a line, but for the second of its time: that is the same for many lines, and is checked once for these.
+_TIME_OF_LINE = rb"\n(.{%d}" % SECOND_BYTES + AFTER_SECOND + rb") "
+_HEADER = re.compile(_TIME_OF_LINE + rb'(?:stdout F \{(?=")|(stderr F \{(?=")|std(?:out|err) [FP] ))', re.DOTALL)
+_HEADER_OF_TEXT = re.compile(_TIME_OF_LINE + rb"(std(?:out|err) [FP] )", re.DOTALL)
+_FIELDS = 3  # time, label, content: of what these split, behind what is before the first newline
+_SECONDS = re.compile(rb"(?:" + SECOND + rb"\n)*+")
+_PIECES = 4  # of a document: head, time, what follows it, content
 
 _BETWEEN = BETWEEN + b"{"
+_SECOND_OF = itemgetter(slice(SECOND_BYTES))
 _LAST = itemgetter(-1)
 _BRACE = ord("}")
 
@@ -51,6 +56,7 @@ class _Rows:
     times: list[bytes]
     labels: list[bytes | None]
     contents: list[bytes]
+    longest: int  # bytes of a line or record, at most
     odd_sizes: dict[int, int] = field(default_factory=dict)  # begin -> bytes, of records that others stand in
     joined: int = 0
 
@@ -95,24 +101,29 @@ def _split(chunk: bytes, offset: int, frame: Frame, *, final: bool) -> _Rows | N
     if not end or (rest and final) or rest > frame.limit:
         return None
     header = _HEADER if frame.merge else _HEADER_OF_TEXT
-    before, *fields = header.split(b"\n" + chunk[: end - 1])
-    bounds = list(accumulate(map(len, io.BytesIO(chunk)), initial=offset))
+    first, *fields = header.split(memoryview(chunk)[: end - 1])
+    fields[:0] = header.split(b"\n" + first)[1:]
+    times, labels, contents = fields[0::_FIELDS], fields[1::_FIELDS], fields[2::_FIELDS]
+    sizes = list(map(len, io.BytesIO(chunk)))
     if rest:
-        bounds.pop()
-    begins, ends = bounds[:-1], bounds[1:]
-    if before or len(fields) != _COLUMNS * len(ends):
+        sizes.pop()
+    longest = max(sizes)
+    if len(fields) != _FIELDS * len(sizes) or longest > frame.limit or not _are_times(times):
         return None
-    if len(chunk) > frame.limit and max(map(sub, ends, begins)) > frame.limit:
-        return None
-    return _Rows(begins, ends, fields[1::_COLUMNS], fields[2::_COLUMNS], fields[3::_COLUMNS])
+    bounds = list(accumulate(sizes, initial=offset))
+    return _Rows(bounds[:-1], bounds[1:], times, labels, contents, longest)
+
+
+def _are_times(times: Sequence[bytes]) -> bool:
+    """What follows the second is known to be right."""
+    seconds = set(map(_SECOND_OF, times))
+    return _SECONDS.fullmatch(b"".join([second + b"\n" for second in seconds])) is not None
 
 
 def _join_parts(rows: _Rows, frame: Frame) -> bool:
     """Makes one row of the lines of each record, in the place of the last. False where one is open, or may be long."""
-    if not any(part in rows.labels for part in _PARTS):
-        return True
     left_out: set[int] = set()
-    for i in [i for i, label in enumerate(rows.labels) if label in _PARTS]:
+    for i in list(compress(count(), map(_PARTS.__contains__, rows.labels))):
         if i in left_out:
             continue
         members = _members(rows.labels, i)
@@ -152,9 +163,10 @@ def _join(rows: _Rows, members: Sequence[int], *, merge: bool) -> None:
         rows.odd_sizes[begin] = size
     rows.times[last] = rows.times[first]
     kind = merge and body.startswith(b'{"')
-    is_on_stderr = rows.labels[first] == _PARTS[1]
+    is_on_stderr = rows.labels[first] == _PART_ON_STDERR
     rows.labels[last] = (_OBJECT, _OBJECT_ON_STDERR)[is_on_stderr] if kind else (_TEXT, _TEXT_ON_STDERR)[is_on_stderr]
     rows.contents[last] = body[1:] if kind else body
+    rows.longest = max(rows.longest, size)
     rows.joined += 1
 
 
@@ -176,18 +188,15 @@ def _write_contents(rows: _Rows, frame: Frame) -> bool:
     if not objects:
         return True
     joined = b"{" + _BETWEEN.join(objects)
-    if not are_all_objects(joined, len(objects)) or _are_some_too_deep(objects):
+    if not are_all_objects(joined, len(objects)):
+        return False
+    if rows.longest > 2 * MAX_DEPTH and any(is_too_deep(b"{" + each) for each in objects if len(each) >= 2 * MAX_DEPTH):
         return False
     suspects = suspects_of(frame.reserved)
     is_regular = set(map(_LAST, objects)) == {_BRACE} and not suspects.may_be_in(joined)
     return is_regular or all(
         _rename(contents, i, frame) for i in compress(range(len(rows)), is_object) if _is_odd(contents[i], suspects)
     )
-
-
-def _are_some_too_deep(objects: Sequence[bytes]) -> bool:
-    least = 2 * MAX_DEPTH
-    return max(map(len, objects)) >= least and any(is_too_deep(b"{" + each) for each in objects if len(each) >= least)
 
 
 def _is_odd(content: bytes, suspects: Suspects) -> bool:
@@ -209,11 +218,11 @@ def _weave(rows: _Rows, envelope: Envelope) -> list[bytes]:
         _TEXT: out + text,
         _TEXT_ON_STDERR: err + text,
     }
-    pieces = [b""] * (_COLUMNS * n)
-    pieces[0::_COLUMNS] = _heads(rows, envelope)
-    pieces[1::_COLUMNS] = rows.times
-    pieces[2::_COLUMNS] = map(afters.__getitem__, rows.labels)
-    pieces[3::_COLUMNS] = rows.contents
+    pieces = [b""] * (_PIECES * n)
+    pieces[0::_PIECES] = _heads(rows, envelope)
+    pieces[1::_PIECES] = rows.times
+    pieces[2::_PIECES] = map(afters.__getitem__, rows.labels)
+    pieces[3::_PIECES] = rows.contents
     pieces[0] = pieces[0][1:]
     pieces.append(b"\n")
     return pieces

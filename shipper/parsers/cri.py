@@ -9,12 +9,14 @@ import re
 
 from shipper.parsers.lines import FULL, PART, Lines, between
 
-TIME = (
+SECOND = (  # of a time: its first SECOND_BYTES
     rb"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
-    rb"(?:\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 )
-_TIMES = re.compile(rb"(?:" + TIME + rb"\n)*+")  # possessive: nothing is remembered for a second try
-_FIELDS = rb"(" + TIME + rb") (stdout|stderr) (F|P)(?::[^ ]*)?"
+SECOND_BYTES = 19
+AFTER_SECOND = rb"(?:\.[0-9]{1,9}+|)(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+_TIME = SECOND + AFTER_SECOND
+_TIMES = re.compile(rb"(?:" + _TIME + rb"\n)*+")  # possessive: nothing is remembered for a second try
+_FIELDS = rb"(" + _TIME + rb") (stdout|stderr) (F|P)(?::[^ ]*)?"
 _HEADER = re.compile(_FIELDS + rb" ")
 _LINE = re.compile(_FIELDS + rb"(?: (.*))?", re.DOTALL)
 
