@@ -1,10 +1,11 @@
 """The hot path: from the bytes of a log file to the bytes of a request body, in one pure function.
 
-`encode` has no I/O, no state and no clock. It has two twins. The one in here, in Python, is complete, and is the judge:
-`parse` gives columns of records, `write` turns columns into documents; the record lane uses the same two with filters
-in between. Work is done by columns: C loops over a chunk; where a line or a record is touched several times, in one
-short Python loop, since what was just touched is in the processor's cache. What is irregular is found by one look at
-the chunk, and only its records are looked into.
+`encode` has no I/O, no state and no clock. It has two twins. The one in Python is complete, and is the judge:
+`encode_carefully`, where `parse` gives columns of records and `write` turns columns into documents; the record lane
+uses the same two with filters in between. Work is done by columns: C loops over a chunk; where a line or a record is
+touched several times, in one short Python loop, since what was just touched is in the processor's cache. What is
+irregular is found by one look at the chunk, and only its records are looked into. Before it is asked, `ordinary.py`
+does what can be done without it.
 
 The native twin (`native/`, where it was built) does ordinary chunks, and declines what is rare and intricate: then the
 Python twin does it. So the same bytes come out, whichever runs.
