@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, compress, count
 from operator import itemgetter, not_
+from typing import Any
 
 from shipper.body import append
 from shipper.content import SEPARATORS, Suspects, escape, object_content, suspects_of
@@ -31,7 +32,10 @@ _OBJECT, _OBJECT_ON_STDERR, _TEXT, _TEXT_ON_STDERR = None, b"stderr F {", b"stdo
 _PART, _PART_ON_STDERR = b"stdout P ", b"stderr P "
 _PARTS = frozenset((_PART, _PART_ON_STDERR))
 _OBJECTS = frozenset((_OBJECT, _OBJECT_ON_STDERR))
-_STREAM = slice(6)  # of a label
+_STREAM_OF = {
+    _OBJECT: b"stdout", _TEXT: b"stdout", _PART: b"stdout",
+    _OBJECT_ON_STDERR: b"stderr", _TEXT_ON_STDERR: b"stderr", _PART_ON_STDERR: b"stderr",
+}  # fmt: skip
 
 # What begins a line, but for the second of its time: that is the same for many lines, and is checked once for these.
 _TIME_OF_LINE = rb"\n(.{%d}" % SECOND_BYTES + AFTER_SECOND + rb") "
@@ -122,36 +126,37 @@ def _are_times(times: Sequence[bytes]) -> bool:
 
 def _join_parts(rows: _Rows, frame: Frame) -> bool:
     """Makes one row of the lines of each record, in the place of the last. False where one is open, or may be long."""
-    left_out: set[int] = set()
-    for i in list(compress(count(), map(_PARTS.__contains__, rows.labels))):
+    parts = list(compress(count(), map(_PARTS.__contains__, rows.labels)))
+    if not parts:
+        return True
+    streams, left_out = list(map(_STREAM_OF.__getitem__, rows.labels)), set[int]()
+    for i in parts:
         if i in left_out:
             continue
-        members = _members(rows.labels, i)
+        members = _members(rows.labels, streams, i)
         last = members[-1]
         if rows.labels[last] in _PARTS or rows.ends[last] - rows.begins[i] > frame.limit:
             return False
         left_out.update(members[:-1])
         _join(rows, members, merge=frame.merge)
-    for i in sorted(left_out, reverse=True):
-        for column in (rows.begins, rows.ends, rows.times, rows.labels, rows.contents):
-            del column[i]
+    kept = bytearray(b"\1") * len(rows)
+    for i in left_out:
+        kept[i] = 0
+    columns: tuple[list[Any], ...] = rows.begins, rows.ends, rows.times, rows.labels, rows.contents
+    for column in columns:
+        column[:] = compress(column, kept)
     return True
 
 
-def _members(labels: Sequence[bytes | None], first: int) -> list[int]:
+def _members(labels: Sequence[bytes | None], streams: list[bytes], first: int) -> list[int]:
     """The lines of one stream from `first` to the one that ends its record, or as far as there are any."""
-    part, members = labels[first], [first]
-    stream = _stream_of(part)
-    for i in range(first + 1, len(labels)):
-        if _stream_of(labels[i]) == stream:
-            members.append(i)
-            if labels[i] != part:
-                break
+    members = [first]
+    while labels[members[-1]] in _PARTS:
+        try:
+            members.append(streams.index(streams[first], members[-1] + 1))
+        except ValueError:
+            break
     return members
-
-
-def _stream_of(label: bytes | None) -> bytes:
-    return b"stdout" if label is None else label[_STREAM]
 
 
 def _join(rows: _Rows, members: Sequence[int], *, merge: bool) -> None:
