@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tests.servers.kubernetes.control_plane import ControlPlane
 MANIFEST = Path(__file__).parents[3] / "deploy" / "daemonset.yaml"
 NAMESPACE = "shipper"
 TIMEOUT_S = 100.0
+REAL = replace(QUICK, grace_s=1.0)  # who is not there is asked for soon
 
 
 class Cluster:
@@ -37,7 +39,7 @@ class Cluster:
 
     @asynccontextmanager
     async def filter(self) -> AsyncIterator[KubernetesFilter]:
-        made = KubernetesFilter(self.config(), Metrics(), pace=QUICK)
+        made = KubernetesFilter(self.config(), Metrics(), pace=REAL)
         await made.start(None)
         try:
             async with TaskGuard() as guard:
