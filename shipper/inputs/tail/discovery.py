@@ -10,12 +10,16 @@ import fnmatch
 import os
 import re
 import stat
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
 
 from shipper.inputs.tail.paths import Name, name_of, pod_of
+
+REST_S = 0.02  # two ticks of the slowest clock that a file system has: a folder at rest so long shows a later change
+TRIES = 6  # to list a folder while nothing moves in it
 
 _TOKEN = re.compile(r"\\.|\[[^\]]*\]|\.")  # of a translated glob: escaped, a class, any character
 
@@ -34,10 +38,14 @@ class Found(NamedTuple):
 
 @dataclass(slots=True)
 class Family:
-    """A live path and its rotated siblings, oldest first. The live file may be missing."""
+    """A live path and its rotated siblings, oldest first. The live file may be missing.
+
+    `listed_ns`: when their folder was changed last, as long as they are all that it has of them.
+    """
 
     live_path: str
     files: list[Found]
+    listed_ns: int = -1
 
 
 @dataclass(slots=True)
@@ -48,6 +56,16 @@ class Scan:
     folders: set[str] = field(default_factory=set)
     problems: dict[str, str] = field(default_factory=dict)  # path -> why it cannot be read
     excluded: set[str] = field(default_factory=set)
+
+    def take(self, other: "Scan") -> None:
+        """What another scan has found; two patterns may meet in one folder."""
+        self.folders |= other.folders
+        self.problems |= other.problems
+        self.excluded |= other.excluded
+        for live_path, family in other.families.items():
+            known = self.families.setdefault(live_path, Family(live_path, [], family.listed_ns)).files
+            paths = {file.path for file in known}
+            known += [file for file in family.files if file.path not in paths]
 
 
 class Scanner:
@@ -174,25 +192,40 @@ class Scanner:
             return []
 
     def _read_folder(self, folder: str, pattern: str, out: Scan) -> None:
+        """What it held at one moment. A listing misses what is renamed meanwhile, and takes what is newer for the next.
+
+        In a folder where something moves for ever, the last try is what there is.
+        """
+        listed_ns = -1
+        for _ in range(TRIES):
+            rested_ns, listed_ns = listed_ns, changed_ns(folder)
+            is_at_rest = listed_ns == rested_ns or abs(time.time_ns() - listed_ns) > REST_S * 1e9
+            listing = self._list(folder, pattern, listed_ns)
+            if listing is None or (is_at_rest and changed_ns(folder) == listed_ns):
+                break
+            time.sleep(REST_S)
+        if listing is not None:
+            out.take(listing)
+
+    def _list(self, folder: str, pattern: str, listed_ns: int) -> Scan | None:
+        out = Scan()
         found = self._entries(folder, out)
         if not found and (folder in out.problems or not os.path.isdir(folder)):
-            return
+            return out if out.problems else None
         out.folders.add(folder)
-        fits = _glob(pattern)
-        live = {e.name for e in found if fits(e.name)}
+        live = {e.name for e in found if fnmatch.fnmatchcase(e.name, pattern)}
         for entry in found:
             name = name_of(entry.name, known=live)
-            if name is None or not (name.live in live or fits(name.live)):
+            if name is None or not (name.live in live or fnmatch.fnmatchcase(name.live, pattern)):
                 continue
             live_path = os.path.join(folder, name.live)
-            if self._exclude and any(regex.fullmatch(p) for regex in self._exclude for p in (entry.path, live_path)):
+            if any(regex.fullmatch(p) for regex in self._exclude for p in (entry.path, live_path)):
                 out.excluded.add(live_path)
                 continue
             file = self._look(entry, name, out)
             if file is not None:
-                files = out.families.setdefault(live_path, Family(live_path, [])).files
-                if all(other.path != file.path for other in files):  # two patterns may meet in one folder
-                    files.append(file)
+                out.families.setdefault(live_path, Family(live_path, [], listed_ns)).files.append(file)
+        return out
 
     def _look(self, entry: "os.DirEntry[str]", name: Name, out: Scan) -> Found | None:
         target = ""
@@ -235,6 +268,14 @@ class Scanner:
 
 def _is_in(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def changed_ns(folder: str) -> int:
+    """When a name in it was changed last, as far as its clock tells; -1 where there is none."""
+    try:
+        return os.stat(folder).st_mtime_ns
+    except OSError:
+        return -1
 
 
 def _is_double(file: Found, paths: set[str]) -> bool:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from shipper.document import id_base, time_ns
-from shipper.inputs.tail.discovery import Family, Found
+from shipper.inputs.tail.discovery import Family, Found, changed_ns
 from shipper.inputs.tail.files import Measurement, OpenFile, anywhere, open_file
 from shipper.inputs.tail.generation import Generation
 from shipper.inputs.tail.identity import FINGERPRINT_BYTES
 from shipper.inputs.tail.match import Head
+from shipper.inputs.tail.paths import folder_of, pod_source
 from shipper.parsers import Format, detect_format, docker
 from shipper.parsers.cri import is_cri
 from shipper.record import Source
@@ -81,22 +82,41 @@ class Opened:
         """It, and its measurement, are the caller's to close now."""
         return self._files.pop(path)
 
+    def let_go(self) -> None:
+        """As if all of them had moved."""
+        self.close()
+        self._files.clear()
+        self.heads.clear()
+
     def close(self) -> None:
         for file in self._files.values():
             close_both(file, file.measurement)
 
 
 def open_all(asked: Iterable[Asked], *, measures_all: bool, may_read: Callable[[str], bool]) -> list[Opened]:
-    """Of each what must be opened, in the same order. It blocks."""
+    """Of each what must be opened, in the same order. It blocks.
+
+    Nothing of a container whose logs were rotated since they were listed: a name and inode may be another file's by
+    now, and that one newer than a file of which the list knows nothing.
+    """
     done: list[Opened] = []
     try:
         for each in asked:
-            done.append(Opened(each.questions, each.generations, measures_all=measures_all, may_read=may_read))  # noqa: PERF401
+            opened = Opened(each.questions, each.generations, measures_all=measures_all, may_read=may_read)
+            done.append(opened)
+            if opened.heads and _is_outdated(each.family):
+                opened.let_go()
     except BaseException:
         for opened in done:
             opened.close()
         raise
     return done
+
+
+def _is_outdated(family: Family) -> bool:
+    """Folders of other logs may change at any time, and tell nothing."""
+    is_container = pod_source("", family.live_path).is_container
+    return is_container and changed_ns(folder_of(family.live_path)) != family.listed_ns
 
 
 def close_both(file: OpenFile, measurement: Measurement | None) -> None:

@@ -3,9 +3,11 @@
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from shipper.inputs.tail import discovery
 from shipper.inputs.tail.discovery import Scan, Scanner
 
 
@@ -163,3 +165,42 @@ def test_glob_does_not_leave_its_folder(tmp_path: Path) -> None:
     assert scanner.takes(f"{tmp_path}/a/x.1.log")
     assert not scanner.takes(f"{tmp_path}/a/x/1.log")
     assert not scanner.takes(f"{tmp_path}/a/b/x.1.log")
+
+
+def test_folder_is_listed_as_it_was_at_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two rotations come between the names and what stands there: the first `0.log` would be missed."""
+    live, rotated = tmp_path / "0.log", [tmp_path / f"0.log.20261121-10000{i}" for i in (1, 2)]
+    live.write_bytes(b"a")
+    stands_there = Scanner._look
+    calls: list[str] = []
+
+    def look(scanner: Scanner, entry: "os.DirEntry[str]", *arguments: Any) -> Any:
+        if not calls:
+            for number, target in enumerate(rotated):
+                live.rename(target)
+                live.write_bytes(b"b" * (number + 2))
+        calls.append(entry.name)
+        return stands_there(scanner, entry, *arguments)
+
+    monkeypatch.setattr(Scanner, "_look", look)
+    (family,) = Scanner([f"{tmp_path}/*.log"]).scan().families.values()
+    assert [(Path(file.path).name, file.size) for file in family.files] == [
+        (rotated[0].name, 1),
+        (rotated[1].name, 2),
+        ("0.log", 3),
+    ]
+    assert calls[0] == "0.log"
+
+
+def test_folder_that_never_rests_is_listed_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path / "app.log")
+    tries: list[int] = []
+
+    def changed_ns(_: str) -> int:
+        tries.append(len(tries))
+        return len(tries)
+
+    monkeypatch.setattr(discovery, "changed_ns", changed_ns)
+    monkeypatch.setattr(discovery, "REST_S", 0)
+    assert found(Scanner([f"{tmp_path}/*.log"]).scan(), tmp_path) == ["app.log"]
+    assert len(tries) == 2 * discovery.TRIES
