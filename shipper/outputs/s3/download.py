@@ -32,8 +32,9 @@ class DownloadApi(S3Api):
         part = {"Range": f"bytes={start}-"} if start else {}
         async with self._reading() as client:
             answer = await client.get_object(**self._object(listed.key), **condition, **part)
-            async with answer["Body"] as response:
-                async for piece in response.content.iter_chunked(_PIECE_BYTES):
+            body = answer["Body"]
+            async with body:
+                async for piece in body.iter_chunks(_PIECE_BYTES):
                     yield piece
 
     async def head(self, key: str) -> Head | None:
