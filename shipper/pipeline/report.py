@@ -11,7 +11,7 @@ from shipper.audit import Account, accounts
 from shipper.document import time_ns
 from shipper.health import Health
 from shipper.inputs.tail.generation import Generation, cursor_row
-from shipper.ledger import DEAD, Cursor
+from shipper.ledger import DEAD, Cursor, in_doubt, lost
 from shipper.metrics import Sample
 from shipper.pipeline.pipeline import Pipeline
 
@@ -153,13 +153,13 @@ class Report:
 
     def _told(self, output: str) -> dict[str, int]:
         """What the ledger tells of its losses."""
-        lost, doubted, dead, gaps = 0, 0, 0, 0
+        lost_bytes, doubted, dead, gaps = 0, 0, 0, 0
         for generation, cursor in self._cursors(output):
-            lost += sum(count for fate, count in cursor.fates.items() if fate.startswith("lost:"))
-            doubted += sum(count for fate, count in cursor.fates.items() if fate.startswith("in_doubt:"))
+            lost_bytes += _told_as(lost(""), cursor)
+            doubted += _told_as(in_doubt(""), cursor)
             dead += cursor.fates.get(DEAD, 0)
             gaps += generation.gaps
-        return {"lost_bytes": lost, "in_doubt_bytes": doubted, "dead_lettered_bytes": dead, "gaps": gaps}
+        return {"lost_bytes": lost_bytes, "in_doubt_bytes": doubted, "dead_lettered_bytes": dead, "gaps": gaps}
 
     def _removed(self) -> list[dict[str, Any]]:
         """Those whose cursors are kept, for the case that they come back."""
@@ -192,8 +192,7 @@ class Report:
 
     def lost_bytes(self) -> int:
         """Of all accounts, without making them."""
-        cursors = (c for g in self._pipeline.generations() for c in g.all_cursors())
-        return sum(count for cursor in cursors for fate, count in cursor.fates.items() if fate.startswith("lost:"))
+        return sum(_told_as(lost(""), cursor) for g in self._pipeline.generations() for cursor in g.all_cursors())
 
     def accounts(self) -> list[Account]:
         rows = ((g.to_row(), [cursor_row(c) for c in g.all_cursors()]) for g in self._pipeline.generations())
@@ -225,3 +224,8 @@ def _time_at(generation: Generation, cursor: Cursor) -> float:
     found = _TIME.search(head)
     time_ = found[1] if found else cursor.acked_state.last_time or generation.first_seen
     return time_ns(time_) / 1e9 or time.time()
+
+
+def _told_as(prefix: str, cursor: Cursor) -> int:
+    """Bytes with a fate of that kind, for whatever reason."""
+    return sum(count for fate, count in cursor.fates.items() if fate.startswith(prefix))

@@ -192,16 +192,18 @@ class Scanner:
             return []
 
     def _read_folder(self, folder: str, pattern: str, out: Scan) -> None:
-        """What it held at one moment. A listing misses what is renamed meanwhile, and takes what is newer for the next.
+        """A container's: what it held at one moment. A listing misses what is renamed meanwhile, and takes what is
+        newer for the next. (In a folder of other logs anything may move at any time; names tell their order.)
 
-        In a folder where something moves for ever, the last try is what there is.
+        Where something moves for ever, the last try is what there is.
         """
+        is_container = pod_of(folder.rpartition("/")[0]) is not None
         listed_ns = -1
-        for _ in range(TRIES):
+        for left in reversed(range(TRIES if is_container else 1)):
             rested_ns, listed_ns = listed_ns, changed_ns(folder)
             is_at_rest = listed_ns == rested_ns or abs(time.time_ns() - listed_ns) > REST_S * 1e9
             listing = self._list(folder, pattern, listed_ns)
-            if listing is None or (is_at_rest and changed_ns(folder) == listed_ns):
+            if listing is None or not left or (is_at_rest and changed_ns(folder) == listed_ns):
                 break
             time.sleep(REST_S)
         if listing is not None:

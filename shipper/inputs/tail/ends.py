@@ -20,21 +20,22 @@ End = tuple[Generation, int, bytes | None]
 
 def look_at_ends(generations: Iterable[Generation]) -> tuple[Sequence[End], Sequence[Generation]]:
     """-> files of which nothing else can have happened than that they have grown, and all others."""
+    if native.MODULE is None:
+        return (), list(generations)
     usual: list[Generation] = []
     asked: list[tuple[int, int, int]] = []
     others: list[Generation] = []
     for generation in generations:
-        file, fitted = generation.file, generation.fitted
-        if type(file) is PlainFile and fitted is not None and fitted[0] is generation.fingerprint:
+        file, fitted, known = generation.file, generation.fitted, generation.fingerprint
+        is_whole = known.length == FINGERPRINT_BYTES
+        if is_whole and type(file) is PlainFile and fitted is not None and fitted[0] is known:
             usual.append(generation)
             asked.append((file.fd, generation.size, fitted[1]))
         else:
             others.append(generation)
-    if native.MODULE is None:
-        return (), [*usual, *others]
     found: list[End] = []
     for generation, end in zip(usual, native.MODULE.look_at_ends(asked, NEWS_BYTES, ALL_NEWS_BYTES), strict=True):
-        if end is not None and generation.fingerprint.length == FINGERPRINT_BYTES:
+        if end is not None:
             found.append((generation, *end))
         else:
             others.append(generation)

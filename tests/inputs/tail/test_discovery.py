@@ -169,7 +169,9 @@ def test_glob_does_not_leave_its_folder(tmp_path: Path) -> None:
 
 def test_folder_is_listed_as_it_was_at_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two rotations come between the names and what stands there: the first `0.log` would be missed."""
-    live, rotated = tmp_path / "0.log", [tmp_path / f"0.log.20261121-10000{i}" for i in (1, 2)]
+    folder = tmp_path / "shop_cart-1_uid-1" / "app"
+    live, rotated = folder / "0.log", [folder / f"0.log.20261121-10000{i}" for i in (1, 2)]
+    put(live)
     live.write_bytes(b"a")
     stands_there = Scanner._look
     calls: list[str] = []
@@ -183,7 +185,7 @@ def test_folder_is_listed_as_it_was_at_one_moment(tmp_path: Path, monkeypatch: p
         return stands_there(scanner, entry, *arguments)
 
     monkeypatch.setattr(Scanner, "_look", look)
-    (family,) = Scanner([f"{tmp_path}/*.log"]).scan().families.values()
+    (family,) = Scanner([f"{tmp_path}/*/*/*.log"]).scan().families.values()
     assert [(Path(file.path).name, file.size) for file in family.files] == [
         (rotated[0].name, 1),
         (rotated[1].name, 2),
@@ -193,7 +195,7 @@ def test_folder_is_listed_as_it_was_at_one_moment(tmp_path: Path, monkeypatch: p
 
 
 def test_folder_that_never_rests_is_listed_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put(tmp_path / "app.log")
+    put(tmp_path / "shop_cart-1_uid-1" / "app" / "0.log", tmp_path / "logs" / "local" / "app.log")
     tries: list[int] = []
 
     def changed_ns(_: str) -> int:
@@ -202,5 +204,8 @@ def test_folder_that_never_rests_is_listed_all_the_same(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(discovery, "changed_ns", changed_ns)
     monkeypatch.setattr(discovery, "REST_S", 0)
-    assert found(Scanner([f"{tmp_path}/*.log"]).scan(), tmp_path) == ["app.log"]
-    assert len(tries) == 2 * discovery.TRIES
+    assert found(Scanner([f"{tmp_path}/shop*/*/*.log"]).scan(), tmp_path) == ["shop_cart-1_uid-1/app/0.log"]
+    assert len(tries) == 2 * discovery.TRIES - 1  # before and after each listing, but for the last
+    tries.clear()
+    assert found(Scanner([f"{tmp_path}/logs/*/*.log"]).scan(), tmp_path) == ["logs/local/app.log"]
+    assert len(tries) == 1, "no wait for a folder of other logs"
