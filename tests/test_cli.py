@@ -1,5 +1,6 @@
 """Commands: what they print, and the exit codes that scripts rely on."""
 
+import argparse
 import datetime as dt
 import json
 import os
@@ -18,6 +19,7 @@ import pytest
 
 from shipper import __version__, cli, native
 from shipper.checkpoint import FILE, Changes, Checkpoint, CursorRow, GenerationRow, StateLock
+from shipper.commands import configuration
 from shipper.dead_letters import DeadLetter, DeadLetters
 from shipper.errors import StateError
 
@@ -136,11 +138,22 @@ def test_missing_configuration_is_one_clear_line(shipper: Shipper, command: str)
     ]
 
 
+def test_every_command_is_where_its_name_says() -> None:
+    parsers, names = [cli._parser()], set()
+    while parsers:
+        parser = parsers.pop()
+        names.add(parser.get_default("command"))
+        choices = [a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+        parsers += [sub for found in choices for sub in found.values()]
+    assert len(names) > 2
+    assert all(callable(cli._command(name)) for name in names - {None})
+
+
 def test_failure_within_task_groups_is_told_as_its_sentence(shipper: Shipper, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: object) -> int:
         raise ExceptionGroup("outer", [ExceptionGroup("inner", [StateError("one")]), StateError("two")])
 
-    monkeypatch.setattr(cli, "_schema", fail)
+    monkeypatch.setattr(configuration, "schema", fail)
     assert shipper("schema") == (1, "", "shipper: one\nshipper: two\n")
 
 
@@ -148,7 +161,7 @@ def test_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: object) -> int:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(cli, "_schema", fail)
+    monkeypatch.setattr(configuration, "schema", fail)
     with pytest.raises(ZeroDivisionError):
         cli.main(["schema"])
 
@@ -157,7 +170,7 @@ def test_interrupt_leaves_no_traceback(shipper: Shipper, monkeypatch: pytest.Mon
     def fail(_: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_schema", fail)
+    monkeypatch.setattr(configuration, "schema", fail)
     assert shipper("schema") == (130, "", "")
 
 

@@ -36,7 +36,7 @@ from benchmarks.world.ports import free_port
 from shipper import checkpoint
 from shipper.audit import accounts
 from shipper.audit import verdict as verdict_of_ledger
-from shipper.cli import DONE, WITH_LOSSES
+from shipper.commands import DONE, WITH_LOSSES
 from shipper.dead_letters import DeadLetters
 from tests.e2e.configs import tail, to_elasticsearch, to_files
 from tests.e2e.daemon import PATIENCE_S, Daemon
