@@ -4,10 +4,8 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
 import shutil
 import signal
-import socket
 import ssl
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,7 +15,7 @@ from typing import Any
 from shipper import __version__, native
 from shipper.audit import as_json
 from shipper.checkpoint import Checkpoint, StateLock
-from shipper.config.changes import ConfigChanges, compare, metadata_of
+from shipper.config.changes import ConfigChanges, compare
 from shipper.config.model import Config
 from shipper.config.show import config_hash
 from shipper.dead_letters import DeadLetters
@@ -31,11 +29,8 @@ from shipper.metrics import Metrics
 from shipper.outputs.base import Output
 from shipper.outputs.config import OutputConfig
 from shipper.outputs.elasticsearch.config import ElasticsearchConfig
-from shipper.outputs.file import FileConfig
-from shipper.outputs.pace import Pace
-from shipper.outputs.s3.config import S3Config
-from shipper.outputs.stdout import StdoutConfig
 from shipper.outputs.worker import OutputWorker, Retry
+from shipper.parts import make_metadata, make_output, make_pace, node_name, own_pod
 from shipper.pipeline.crew import Start, share_of
 from shipper.pipeline.host import LetterBox, OutputHost
 from shipper.pipeline.pipeline import Arrangement, Pipeline, Settings
@@ -48,49 +43,6 @@ from shipper.tasks import TaskGuard
 log = logging.getLogger(__name__)
 
 FORGET_S = 1.0
-
-
-def make_output(config: OutputConfig) -> Output:
-    """Imports an output's library only when it is configured."""
-    match config:
-        case ElasticsearchConfig():
-            from shipper.outputs.elasticsearch.output import ElasticsearchOutput
-
-            return ElasticsearchOutput(config)
-        case S3Config():
-            from shipper.outputs.s3.output import S3Output
-
-            return S3Output(config)
-        case FileConfig():
-            from shipper.outputs.file import FileOutput
-
-            return FileOutput(config)
-        case StdoutConfig():
-            from shipper.outputs.stdout import StdoutOutput
-
-            return StdoutOutput(config)
-        case _:
-            raise TypeError(f"no output of type {config.kind}")
-
-
-def make_pace(config: ElasticsearchConfig) -> Pace:
-    """An answer is slow when a sixth of the time is over after which none would be waited for."""
-    return Pace(
-        least_bytes=config.batch.min_bytes,
-        most_bytes=config.batch.max_bytes,
-        most_requests=config.concurrency,
-        slow_s=config.timeout / 6,
-    )
-
-
-def make_metadata(config: Config, metrics: Metrics) -> Any:
-    """The kubernetes filter, where one is configured."""
-    found = metadata_of(config)
-    if found is None:
-        return None
-    from shipper.filters.kubernetes.filter import KubernetesFilter
-
-    return KubernetesFilter(found, metrics)
 
 
 def _plans(config: Config, outputs: Sequence[Output], metadata: Any, *, node: str) -> Plans:
@@ -114,17 +66,6 @@ def _settings(config: Config) -> Settings:
         read_from={i.name: i.read_from for i in config.inputs},
         memory_limit=config.service.memory_limit,
     )
-
-
-def node_name(config: Config) -> str:
-    configured = [f.node_name for f in config.filters if isinstance(f, KubernetesConfig) and f.node_name]
-    return configured[0] if configured else os.environ.get("NODE_NAME") or socket.gethostname()
-
-
-def own_pod() -> tuple[str, str] | None:
-    """Namespace and name of the pod this runs in: its own log would feed itself."""
-    name, namespace = os.environ.get("POD_NAME"), os.environ.get("POD_NAMESPACE")
-    return (namespace, name) if name and namespace else None
 
 
 def _settle_memory() -> None:

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from shipper.app import Daemon, make_output, node_name, own_pod
+from shipper.app import Daemon
 from shipper.config.loader import load_text
 from shipper.config.model import Config
 from shipper.errors import ShipperError, StateLocked
+from shipper.parts import make_output, node_name, own_pod
 from tests.pipeline.bench import line
 
 LIBRARIES = {

@@ -95,7 +95,7 @@ def _ledger_for(output: "S3Config", config: "Config", window: "Window") -> "Ledg
     expires = output.lifecycle is not None and output.lifecycle.expire is not None
     if window != Window() or expires or not (Path(state_dir) / "lock").exists():
         return None
-    from shipper.app import node_name
+    from shipper.parts import node_name
 
     found = _accounts_of_daemon(config) or _accounts_of_state(Path(state_dir), config)
     files = sorted(path for path in manifest_folder(state_dir, output.name).glob("*") if path.is_file())

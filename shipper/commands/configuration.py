@@ -42,8 +42,8 @@ def _warn_of_short_grace(drain_timeout_s: float) -> None:
 
 
 async def _check_online(config: "Config") -> int:
-    from shipper.app import make_metadata, make_output
     from shipper.metrics import Metrics
+    from shipper.parts import make_metadata, make_output
 
     findings: list[tuple[str, bool, str, str]] = []
     for each in config.outputs:

@@ -1,5 +1,5 @@
 """Outputs: where records go. A new one is a folder or file here, a line in this table, and a case in
-shipper.app.make_output.
+shipper.parts.make_output.
 
 The table holds configuration models only: an output's network library is imported when it is configured.
 """

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import IO
 
-from shipper.app import make_output
 from shipper.config.model import Config
 from shipper.delivery import Piece
 from shipper.document import Head, head_of, time_ns
@@ -23,6 +22,7 @@ from shipper.outputs.base import Output
 from shipper.outputs.config import OutputConfig
 from shipper.outputs.elasticsearch.config import ElasticsearchConfig
 from shipper.outputs.s3.bucket import Listed
+from shipper.parts import make_output
 from shipper.record import Ranges, Source
 from shipper.replay.keys import KeyPattern
 from shipper.replay.objects import Damaged, NotOurs, check, pages

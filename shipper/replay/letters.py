@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 
-from shipper.app import make_output
 from shipper.config.model import Config
 from shipper.dead_letters import DeadLetter, DeadLetters
 from shipper.delivery import Piece
 from shipper.errors import ShipperError
 from shipper.ledger import DELIVERED
 from shipper.outputs.base import Output
+from shipper.parts import make_output
 from shipper.record import Ranges, Source
 from shipper.replay.sender import PATIENCE_S, NothingTaken, Sender
 

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Self
 
-from shipper.app import make_pace
 from shipper.errors import ShipperError
 from shipper.metrics import Metrics
 from shipper.outputs.base import Output
@@ -14,6 +13,7 @@ from shipper.outputs.config import OutputConfig
 from shipper.outputs.elasticsearch.config import ElasticsearchConfig
 from shipper.outputs.fates import Letter
 from shipper.outputs.worker import OutputWorker, Retry
+from shipper.parts import make_pace
 from shipper.tasks import TaskGuard
 
 PATIENCE_S = 60.0  # when nothing is answered for so long, the command gives up; the daemon never would
