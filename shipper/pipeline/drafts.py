@@ -51,6 +51,11 @@ class Draft:
         """Whether no body holds as much as a request should carry."""
         return all(len(each.target.into) < each.worker.batch_bytes for each in self.asked.takers)
 
+    @property
+    def has_advanced(self) -> bool:
+        """Whether records were written, or bytes passed over."""
+        return self.summary is not None and self.summary.consumed > self.asked.position
+
     def write(self, data: bytes, *, is_end: bool) -> None:
         position, state, frame, known, takers = self.asked
         targets = [taker.target for taker in takers]

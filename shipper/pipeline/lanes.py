@@ -79,14 +79,19 @@ class Lanes:
             return None
         return Draft(_asked(chunk, prepared, takers), time_, ends_here)
 
-    def process(self, chunk: Chunk, draft: Draft | None = None) -> bool:
-        """-> whether anything was consumed."""
-        prepared = self._plans.of(chunk.generation)
-        if draft is not None and chunk.hold and not chunk.skip:
+    def accept(self, chunk: Chunk, draft: Draft) -> bool | None:
+        """What a thread has written of it. -> whether anything was consumed; None where it is not what is to be."""
+        if chunk.hold and not chunk.skip:
+            prepared = self._plans.of(chunk.generation)
             takers = self._takers(chunk, prepared, draft.time)
             if draft.is_for(_asked(chunk, prepared, takers), is_end=chunk.is_end):
                 assert draft.summary is not None
                 return self._advance(chunk, prepared, takers, draft.summary, draft.bounds)
+        return None
+
+    def process(self, chunk: Chunk) -> bool:
+        """-> whether anything was consumed."""
+        prepared = self._plans.of(chunk.generation)
         for cursor in chunk.cursors:
             self._workers[cursor.output].cut()  # drafts that do not stand where they should
         takers = self._takers(chunk, prepared, chunk.first_time())

@@ -48,6 +48,7 @@ class Job:
     position: int
     length: int
     data: bytes = b""
+    size: int = 0  # of what was read, also when it is let go
     following: Generation | None = None  # a seam: its head is read too
     head: bytes = b""
     error: OSError | None = None
@@ -55,15 +56,30 @@ class Job:
     draft: Draft | None = None
     is_behind: bool = False  # a gzipped file is still on its way to `position`
 
-    def shorten(self) -> None:
-        """Leaves lines beyond `most_lines` for the next read."""
-        if self.most_lines is not None and native.count_lines(self.data) > self.most_lines:
-            self.length = len(self.data) - len(self.data.split(b"\n", self.most_lines)[-1])
-            self.data = self.data[: self.length]
+    def take(self, data: bytes) -> None:
+        """What was read; lines beyond `most_lines` are left for the next read."""
+        if self.most_lines is not None and native.count_lines(data) > self.most_lines:
+            self.length = len(data) - len(data.split(b"\n", self.most_lines)[-1])
+            data = data[: self.length]
+        self.data, self.size = data, len(data)
+
+    def write_draft(self) -> None:
+        """Whose bytes are let go at once: the next ones then come into the same memory, and find it in the cache."""
+        draft = self.draft
+        if draft is not None:
+            draft.write(self.data, is_end=self.is_at_end and draft.ends_here)
+            if draft.has_advanced:
+                self.data = b""
+
+    def restore(self) -> bool:
+        """Reads again what was let go, and is in the page cache still. -> whether it is there. Raises OSError."""
+        if len(self.data) < self.size and self.generation.file is not None:
+            self.data = self.generation.file.read(self.position, self.size)
+        return len(self.data) == self.size
 
     @property
     def is_whole(self) -> bool:
-        return len(self.data) == self.length
+        return self.size == self.length
 
     @property
     def is_at_end(self) -> bool:
@@ -453,9 +469,18 @@ class Pump:
         generation, now = job.generation, self._clock()
         is_end = job.is_at_end and self._ends_here(generation, job.position)
         hold = any(_holds(generation.reading(c.output), now) for c in cursors)
-        has_advanced = self._lanes.process(
-            Chunk(generation, cursors, job.position, job.data, is_end=is_end, hold=hold, read_at=now), job.draft
-        )
+        chunk = Chunk(generation, cursors, job.position, job.data, is_end=is_end, hold=hold, read_at=now)
+        has_advanced = self._lanes.accept(chunk, job.draft) if job.draft is not None else None
+        if has_advanced is None:
+            try:
+                is_there = job.restore()
+            except OSError as exc:
+                self._failed(generation, exc)
+                return
+            if not is_there:
+                return  # the file is shorter now, or closed
+            chunk.data = job.data
+            has_advanced = self._lanes.process(chunk)
         if cursors[0].position > job.position:
             for cursor in cursors:
                 generation.readings.pop(cursor.output, None)
@@ -513,12 +538,10 @@ def read_all(jobs: Sequence[Job]) -> int:
             if file is not None and not file.prepare(job.position, job.length):
                 job.is_behind = True
                 continue
-            job.data = file.read(job.position, job.length) if file is not None else b""
-            job.shorten()
+            job.take(file.read(job.position, job.length) if file is not None else b"")
+            job.write_draft()
             if job.following is not None and job.following.file is not None:
                 job.head = job.following.file.read(0, min(QUANTUM_BYTES, job.following.end))
-            if job.draft is not None:
-                job.draft.write(job.data, is_end=job.is_at_end and job.draft.ends_here)
         except OSError as exc:
             job.error = exc
     return len(jobs)

@@ -136,6 +136,36 @@ def test_a_chunk_of_which_the_cursor_has_moved_meanwhile_is_cut_off_and_those_be
     scenario(run)
 
 
+def test_bytes_of_a_draft_are_let_go_and_read_again_only_where_it_does_not_count() -> None:
+    async def run(bench: Bench) -> None:
+        opened(bench)
+        jobs = begin(bench)
+        assert [(job.data, job.size) for job in jobs] == [(b"", job.length) for job in jobs]
+        change_metadata(bench, jobs[1].generation)
+        end(bench, jobs)
+        assert [bool(job.data) for job in jobs] == [False, True, True]  # the third stands behind the second
+        await bench.finish()
+        assert sorted(messages(bench.outputs["es"])) == everything()
+
+    scenario(run)
+
+
+def test_what_cannot_be_read_again_now_is_read_when_its_file_is_there_again() -> None:
+    async def run(bench: Bench) -> None:
+        generations = opened(bench)
+        jobs = begin(bench)
+        change_metadata(bench, generations[0])
+        file, generations[0].file = generations[0].file, None
+        end(bench, jobs)
+        assert bench.positions(generations[0]) == {"es": 0}
+        generations[0].file = file
+        bench.pump.changed(generations[0])
+        await bench.finish()
+        assert sorted(messages(bench.outputs["es"])) == everything()
+
+    scenario(run)
+
+
 def test_a_batch_stays_open_until_all_that_a_thread_wrote_is_added() -> None:
     async def run(bench: Bench) -> None:
         opened(bench)

@@ -283,7 +283,7 @@ def test_an_output_that_waits_since_a_read_began_does_not_get_what_was_read() ->
         known.told = Lookup.UNKNOWN
         bench.plans.forget(generation)
         assert bench.plans.of(generation).plan.choices["by label"] is Choice.WAITS
-        job.data = line(0)
+        job.take(line(0))
         bench.pump.process(job)
         assert bench.positions(generation) == {"es": generation.size, "by label": 0}
 

@@ -445,7 +445,7 @@ async def test_the_last_words_of_a_terminated_container_are_delivered(site: Site
         while pipeline.pump.waiting():
             for job in pipeline.pump.choose():
                 assert job.generation.file is not None
-                job.data = job.generation.file.read(job.position, job.length)
+                job.take(job.generation.file.read(job.position, job.length))
                 pipeline.pump.process(job)
 
     read()
