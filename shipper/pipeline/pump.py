@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from shipper import native
 from shipper.inputs.tail.generation import Generation, Reading, Stall
@@ -18,7 +17,7 @@ from shipper.ledger import Cursor
 from shipper.log import fields
 from shipper.outputs.worker import OutputWorker
 from shipper.parsers import detect_format
-from shipper.pipeline.drafts import Draft
+from shipper.pipeline.jobs import QUANTUM_BYTES, Job, read_all
 from shipper.pipeline.lanes import Chunk, Lanes
 from shipper.pipeline.plans import Plans
 from shipper.pipeline.sweep import Sweep
@@ -26,8 +25,7 @@ from shipper.pipeline.turns import Turns
 
 log = logging.getLogger(__name__)
 
-QUANTUM_BYTES = (512 if native.MODULE is not None else 256) * 1024  # of one read of one file
-ROUND_BYTES = 4 * QUANTUM_BYTES  # read in one go over several files
+ROUND_BYTES = (8 if native.MODULE is not None else 4) * QUANTUM_BYTES  # read in one go over several files
 QUANTUM_LINES = 8 * 1024  # of one read: a line of one byte becomes a record with all its metadata around it
 TARGETED_LINES = 1024  # ... where each may have a target of its own, looked for in its fields
 INLINE_BYTES = 64 * 1024  # so little, just written, comes from the page cache faster than a thread wakes up
@@ -37,53 +35,6 @@ TAIL_S = 5.0  # so long a newer file waits for an unfinished end of the older on
 OPEN_S = 30.0  # so long a newer file waits for an older one that is not open
 RETRY_S = 1.0  # after a read that failed
 STALL_S = 0.02  # so long chunks are processed in one go, before others of the event loop have their turn
-
-
-@dataclass(slots=True)
-class Job:
-    """One read, for outputs that stand at the same position."""
-
-    generation: Generation
-    cursors: list[Cursor]
-    position: int
-    length: int
-    data: bytes = b""
-    size: int = 0  # of what was read, also when it is let go
-    following: Generation | None = None  # a seam: its head is read too
-    head: bytes = b""
-    error: OSError | None = None
-    most_lines: int | None = None
-    draft: Draft | None = None
-    is_behind: bool = False  # a gzipped file is still on its way to `position`
-
-    def take(self, data: bytes) -> None:
-        """What was read; lines beyond `most_lines` are left for the next read."""
-        if self.most_lines is not None and native.count_lines(data) > self.most_lines:
-            self.length = len(data) - len(data.split(b"\n", self.most_lines)[-1])
-            data = data[: self.length]
-        self.data, self.size = data, len(data)
-
-    def write_draft(self) -> None:
-        """Whose bytes are let go at once: the next ones then come into the same memory, and find it in the cache."""
-        draft = self.draft
-        if draft is not None:
-            draft.write(self.data, is_end=self.is_at_end and draft.ends_here)
-            if draft.has_advanced:
-                self.data = b""
-
-    def restore(self) -> bool:
-        """Reads again what was let go, and is in the page cache still. -> whether it is there. Raises OSError."""
-        if len(self.data) < self.size and self.generation.file is not None:
-            self.data = self.generation.file.read(self.position, self.size)
-        return len(self.data) == self.size
-
-    @property
-    def is_whole(self) -> bool:
-        return self.size == self.length
-
-    @property
-    def is_at_end(self) -> bool:
-        return self.is_whole and self.position + self.length >= self.generation.end
 
 
 class Pump:
@@ -526,22 +477,3 @@ def _at_head(generation: Generation, output: str) -> bool:
 def _is_to_be_encoded(job: Job) -> bool:
     """These come last: drafts that stand behind theirs would be cut off."""
     return job.draft is None or job.draft.summary is None
-
-
-def read_all(jobs: Sequence[Job]) -> int:
-    """Reads, and writes drafts, until a batch is full. Blocks. A failure stands in the job. -> how many were done."""
-    for number, job in enumerate(jobs):
-        if number and job.draft is not None and not job.draft.has_room:
-            return number
-        file = job.generation.file
-        try:
-            if file is not None and not file.prepare(job.position, job.length):
-                job.is_behind = True
-                continue
-            job.take(file.read(job.position, job.length) if file is not None else b"")
-            job.write_draft()
-            if job.following is not None and job.following.file is not None:
-                job.head = job.following.file.read(0, min(QUANTUM_BYTES, job.following.end))
-        except OSError as exc:
-            job.error = exc
-    return len(jobs)

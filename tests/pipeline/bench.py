@@ -17,9 +17,10 @@ from shipper.outputs.base import Durable, Finding, Host
 from shipper.outputs.fates import Letter
 from shipper.outputs.worker import OutputWorker, Retry
 from shipper.parsers import Format
+from shipper.pipeline.jobs import Job, read_all
 from shipper.pipeline.lanes import Lanes
 from shipper.pipeline.plans import Plans
-from shipper.pipeline.pump import Job, Pump, read_all
+from shipper.pipeline.pump import Pump
 from shipper.pipeline.sweep import Sweep
 from shipper.record import Source
 from shipper.router import Route, Router

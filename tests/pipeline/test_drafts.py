@@ -12,7 +12,8 @@ from shipper import native
 from shipper.body import view_of
 from shipper.inputs.tail.generation import Generation
 from shipper.pipeline import pump as pumping
-from shipper.pipeline.pump import Job, Pump, read_all
+from shipper.pipeline.jobs import Job, read_all
+from shipper.pipeline.pump import Pump
 from tests.fakes import clock
 from tests.pipeline.bench import ARCHIVE, FILE, PLAIN, Bench, FakeOutput, line, lines, messages
 

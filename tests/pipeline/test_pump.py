@@ -8,18 +8,8 @@ import pytest
 
 from shipper.ledger import DELIVERED
 from shipper.parsers.join import MOST_AHEAD
-from shipper.pipeline.pump import (
-    HOLD_S,
-    INLINE_BYTES,
-    MEET_S,
-    OPEN_S,
-    QUANTUM_BYTES,
-    QUANTUM_LINES,
-    RETRY_S,
-    ROUND_BYTES,
-    TAIL_S,
-    read_all,
-)
+from shipper.pipeline.jobs import QUANTUM_BYTES, read_all
+from shipper.pipeline.pump import HOLD_S, INLINE_BYTES, MEET_S, OPEN_S, QUANTUM_LINES, RETRY_S, ROUND_BYTES, TAIL_S
 from shipper.record import Source
 from tests.fakes import clock
 from tests.pipeline.bench import FILE, Bench, FakeOutput, fates, file_of, line, lines, messages

@@ -19,6 +19,7 @@ from benchmarks.world.life import Life
 from shipper.inputs.tail import discovery, head
 from shipper.ledger import DELIVERED
 from shipper.pipeline import pump
+from shipper.pipeline.jobs import Job
 from tests.fakes import clock
 from tests.pipeline.bench import PLAIN, FakeOutput
 from tests.pipeline.test_pipeline import Site
@@ -205,7 +206,7 @@ async def _at_once(function: Callable[..., T], *arguments: Any) -> T:
     return function(*arguments)
 
 
-async def _read_at_once(_: pump.Pump, function: Callable[[list[pump.Job]], int], jobs: list[pump.Job]) -> int:
+async def _read_at_once(_: pump.Pump, function: Callable[[list[Job]], int], jobs: list[Job]) -> int:
     return function(jobs)
 
 
