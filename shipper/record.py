@@ -4,7 +4,9 @@ A *chunk* is complete records of one container, in order, with the byte range of
 records exist as columns (shipper.encode) or as document bytes; there is no class for one record, on purpose.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import NamedTuple, NewType
 
 Tag = NewType("Tag", str)
@@ -50,14 +52,19 @@ class Source:
 
     def value(self, placeholder: str) -> str | None:
         """For templates: `namespace`, `pod`, `container`; `path`, `dir`, `file`, `stem`. None for what it has not."""
+        if placeholder in _OF_CONTAINER:
+            return _OF_CONTAINER[placeholder](self)
         folder, _, file = self.path.rpartition("/")
         stem = file.rpartition(".")[0] or file
-        parts: dict[str, str | None] = {"path": self.path, "dir": folder.rpartition("/")[2], "file": file, "stem": stem}
-        parts |= {"namespace": self.namespace, "pod": self.pod, "container": self.container}
-        return parts.get(placeholder)
+        return {"path": self.path, "dir": folder.rpartition("/")[2], "file": file, "stem": stem}.get(placeholder)
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.pod}/{self.container}" if self.is_container else self.path
+
+
+_OF_CONTAINER: dict[str, Callable[[Source], str | None]] = {
+    name: attrgetter(name) for name in ("namespace", "pod", "container")
+}
 
 
 class Envelope(NamedTuple):

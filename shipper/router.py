@@ -45,6 +45,8 @@ def tag_pattern(pattern: str) -> re.Pattern[str]:
 
 
 def fits(patterns: Sequence[str], tags: Iterable[str]) -> bool:
+    if "*" in patterns:
+        return any(True for _ in tags)  # as most rules do
     return any(tag_pattern(p).fullmatch(tag) for tag in tags for p in patterns)
 
 
@@ -105,7 +107,7 @@ class Plan:
 
     tags: tuple[str, ...]  # before `rest`
     subject: Subject
-    choices: dict[str, Choice] = field(default_factory=dict)
+    choices: Mapping[str, Choice] = field(default_factory=dict)
     merge_json: bool = False
     keep_message: bool = False
     dropped: tuple[str, str] | None = None  # filter, reason: all of them
@@ -226,6 +228,7 @@ class Router:
         self.filters = tuple(filters)
         self.routes = {route.name: route for route in routes}
         self.node = node
+        self._choices: dict[tuple[Choice, ...], dict[str, Choice]] = {}  # most containers have the same
 
     def asks_kubernetes(self, source: Source, tag: str) -> bool:
         return source.is_container and any(
@@ -260,7 +263,8 @@ class Router:
                 break
         if not plan.rest:
             plan.tags = draft.sure
-        plan.choices = {name: self._choice(route, plan, draft) for name, route in self.routes.items()}
+        choices = {name: self._choice(route, plan, draft) for name, route in self.routes.items()}
+        plan.choices = self._choices.setdefault(tuple(choices.values()), choices)
         return plan
 
     def possible_outputs(self, source: Source, tag: str) -> list[str]:

@@ -38,7 +38,7 @@ def parse_time(time: bytes) -> dt.datetime | None:
     if match is None:
         return None
     try:
-        parsed = dt.datetime(*(int(match[i]) for i in range(1, 7)), tzinfo=dt.UTC)  # type: ignore[misc,arg-type]
+        parsed = dt.datetime(*map(int, match.group(1, 2, 3, 4, 5, 6)), tzinfo=dt.UTC)  # type: ignore[misc,arg-type]
         if match[7] != b"Z":
             offset = dt.timedelta(hours=int(match[9]), minutes=int(match[10]))
             parsed -= offset if match[8] == b"+" else -offset

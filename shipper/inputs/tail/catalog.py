@@ -77,6 +77,7 @@ class Catalog:
         self._doubtful: set[str] = set()  # folders that a scan should look at soon
         self._unmeasured: dict[int, tuple[Generation, Measurement]] = {}  # large gzipped files
         self._measures = asyncio.Event()
+        self._now = b""  # when the last files were opened: those that are found together share it
         self.measuring = asyncio.Lock()  # whoever holds it knows that no thread is at it
 
     def __repr__(self) -> str:
@@ -176,6 +177,7 @@ class Catalog:
         look = partial(open_all, asked, measures_all=measures_all, may_read=self._may_read)
         is_open = any(each.questions for each in asked)
         opened = await asyncio.to_thread(look) if is_open else [Opened((), ())] * len(asked)
+        self._now = rfc3339(time.time())
         try:
             for each, found in zip(asked, opened, strict=True):
                 self._reconcile(each, found, may_skip=may_skip)
@@ -265,7 +267,7 @@ class Catalog:
             fingerprint=Fingerprint.of(head.data),
             id_base=base,
             format=format_,
-            first_seen=rfc3339(time.time()),
+            first_seen=self._now,
             size=head.size,
             is_final=found.name.is_gzip and opened.is_measured(found.path),
             must_commit_first=is_random,
@@ -308,7 +310,7 @@ class Catalog:
         what was found late, such as one that could not be read at first, is older than the live file.
         """
         generations = self.families.get(family.live_path, [])
-        source = pod_source(self._config.name, family.live_path)
+        source = generations[0].source if generations else pod_source(self._config.name, family.live_path)
         if source.is_container:
             generations.sort(key=lambda g: (g.seen is not None and g.seen.name.is_live, g.id))
         else:
@@ -349,8 +351,9 @@ class Catalog:
         """What is known of the container's next (1) or previous (-1) restarts, nearest first."""
         if source.restart is None:
             return []
-        folder = folder_of(source.path)
-        near = (self.families.get(f"{folder}/{source.restart + step * i}.log") for i in range(1, NEAR_RESTARTS + 1))
+        folder, first = folder_of(source.path), source.restart
+        numbers = range(first + step, max(-1, first + step * (NEAR_RESTARTS + 1)), step)  # `0.log` is the first
+        near = (self.families.get(f"{folder}/{number}.log") for number in numbers)
         return [family for family in near if family]
 
     # -- one generation -----------------------------------------------------------------------------------------------

@@ -220,7 +220,7 @@ class Scanner:
             name = name_of(entry.name, known=live)
             if name is None or not (name.live in live or fnmatch.fnmatchcase(name.live, pattern)):
                 continue
-            live_path = os.path.join(folder, name.live)
+            live_path = entry.path if name.is_live else os.path.join(folder, name.live)
             if any(regex.fullmatch(p) for regex in self._exclude for p in (entry.path, live_path)):
                 out.excluded.add(live_path)
                 continue

@@ -11,7 +11,7 @@ from shipper.inputs.tail.files import Measurement, OpenFile, anywhere, open_file
 from shipper.inputs.tail.generation import Generation
 from shipper.inputs.tail.identity import FINGERPRINT_BYTES
 from shipper.inputs.tail.match import Head
-from shipper.inputs.tail.paths import folder_of, pod_source
+from shipper.inputs.tail.paths import folder_of, is_container
 from shipper.parsers import Format, detect_format, docker
 from shipper.parsers.cri import is_cri
 from shipper.record import Source
@@ -115,8 +115,7 @@ def open_all(asked: Iterable[Asked], *, measures_all: bool, may_read: Callable[[
 
 def _is_outdated(family: Family) -> bool:
     """Folders of other logs may change at any time, and tell nothing."""
-    is_container = pod_source("", family.live_path).is_container
-    return is_container and changed_ns(folder_of(family.live_path)) != family.listed_ns
+    return is_container(family.live_path) and changed_ns(folder_of(family.live_path)) != family.listed_ns
 
 
 def close_both(file: OpenFile, measurement: Measurement | None) -> None:

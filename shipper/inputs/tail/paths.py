@@ -6,6 +6,7 @@ Layout of the kubelet (pkg/kubelet/kuberuntime/helpers.go, BuildPodLogsDirectory
 
 import re
 from functools import lru_cache
+from sys import intern
 from typing import NamedTuple
 
 from shipper.record import Source
@@ -30,10 +31,16 @@ def pod_source(input_name: str, path: str) -> Source:
     """Of a live path; without identity where the path is not a pod's."""
     parts = path.rsplit("/", 3)
     if len(parts) == 4:
-        pod, container, file = _POD.fullmatch(parts[1]), parts[2], _RESTART.fullmatch(parts[3])
+        pod, container, file = _POD.fullmatch(parts[1]), intern(parts[2]), _RESTART.fullmatch(parts[3])
         if pod and file:
-            return Source(input_name, path, pod[1], pod[2], pod[3], container, int(file[1]))
+            return Source(input_name, path, intern(pod[1]), pod[2], pod[3], container, int(file[1]))
     return Source(input_name, path)
+
+
+def is_container(path: str) -> bool:
+    """Whether `pod_source` knows a live path's container."""
+    folder, _, file = path.rpartition("/")
+    return _RESTART.fullmatch(file) is not None and pod_of(folder.rpartition("/")[0]) is not None
 
 
 def pod_of(folder: str) -> tuple[str, str] | None:
