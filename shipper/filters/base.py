@@ -17,7 +17,7 @@ class Lookup(enum.Enum):
     ABSENT = "absent"  # a GET has said so: 404, or another uid under that name; identity is all there will ever be
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Metadata:
     """What the API says of one container. A new object is made when anything in it changes, so `is` tells a change."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from shipper import native
 from shipper.document import make_envelope, reserved_keys
@@ -15,13 +15,18 @@ from shipper.outputs.base import Output
 from shipper.record import Envelope
 from shipper.router import EMPTY, Choice, Plan, Router, Subject, first_fitting
 
+ENDED = Metadata(terminated=True)
 MOST_ENVELOPES = 64  # kept for one container, and as many targets
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class Way(NamedTuple):
     """How records of one container come into one output, all under one target."""
 
     target: str
+    frame: tuple[bytes | None, bytes]  # in which the output puts its documents
     envelope: Envelope
     time_prefix: bytes  # what their times must have in common for that
     tag: str
@@ -34,9 +39,11 @@ class Prepared:
 
     plan: Plan
     frame: Frame
+    ways: dict[str, Way] = field(default_factory=dict)  # by output that takes all: the last that was asked for
+    is_slim: bool = False  # the plan has forgotten what only envelopes need to know of the metadata
+    # for records that do not go that way
     envelopes: dict[tuple[bytes | None, bytes], Envelope] = field(default_factory=dict)  # by what outputs frame them in
     targets: dict[tuple[str, bytes], str] = field(default_factory=dict)  # by output and leading part of the time
-    ways: dict[str, Way] = field(default_factory=dict)  # by output that takes all: the last that was asked for
 
 
 class Plans:
@@ -60,6 +67,9 @@ class Plans:
         self._limits = limits  # input -> max_record_bytes
         self._has_id = {o.name: o.frame("x")[0] is not None for o in outputs}
         self._prepared: dict[int, Prepared] = {}
+        self._frames: dict[tuple[object, ...], Frame] = {}  # by all that they depend on: thousands of files share a few
+        self._targets: dict[tuple[str, bytes], str] = {}  # of templates that do not look at containers
+        self._needs_labels = any(o.template.needs_metadata for o in outputs)
 
     def become(self, other: "Plans") -> None:
         """The other's rules hold from now on, for all who hold this one."""
@@ -85,14 +95,17 @@ class Plans:
 
     def _prepare(self, generation: Generation) -> Prepared:
         plan = self._router.plan(generation.source, generation.tag, self._lookup(generation))
-        frame = Frame(
-            generation.format or "text",
-            plan.merge_json,
-            plan.keep_message,
-            reserved_keys(generation.source, self._static, has_id=any(self._has_id.values())),
-            self._limits[generation.source.input],
-        )
-        return Prepared(plan, frame)
+        return Prepared(plan, self._frame(generation, plan))
+
+    def _frame(self, generation: Generation, plan: Plan) -> Frame:
+        source, format_ = generation.source, generation.format or "text"
+        key = (source.is_container, source.input, format_, plan.merge_json, plan.keep_message)
+        found = self._frames.get(key)
+        if found is None:
+            reserved = reserved_keys(source, self._static, has_id=any(self._has_id.values()))
+            limit = self._limits[source.input]
+            found = self._frames[key] = Frame(format_, plan.merge_json, plan.keep_message, reserved, limit)
+        return found
 
     def seconds_to_wait(self, generation: Generation, now: float) -> float:
         """How long its records still wait for labels that only enrich them; 0: not at all."""
@@ -123,7 +136,16 @@ class Plans:
             found = self._make_way(generation, output, time_)
             if found is not None:
                 prepared.ways[output] = found
+                self._slim(prepared)
         return found
+
+    def _slim(self, prepared: Prepared) -> None:
+        """Where all who take its records have their envelopes, labels are of no use until another day's are made."""
+        plan = prepared.plan
+        is_complete = all(c is not Choice.TAKES or name in prepared.ways for name, c in plan.choices.items())
+        if isinstance(plan.metadata, Metadata) and is_complete and not (plan.rest or self._needs_labels):
+            plan.metadata = plan.subject.metadata = ENDED if plan.metadata.terminated else EMPTY
+            prepared.is_slim = True
 
     def _make_way(self, generation: Generation, output: str, time_: bytes) -> Way | None:
         prepared, chars = self.of(generation), self._outputs[output].template.time_chars
@@ -131,24 +153,22 @@ class Plans:
         if len(prefix) != chars:
             return None
         target = self.target(generation, output, prefix and time_, tags)
-        envelope = self.envelope(generation, output, target)
+        frame = self._outputs[output].frame(target)
+        envelope = _known_envelope(prepared, frame) or self._make_envelope(generation, prepared, frame)
         is_native = native.MODULE is not None and prepared.frame.format == "cri"
         form = native_form(prepared.frame, envelope) if is_native else None
-        return Way(target, envelope, prefix, tags[0] if tags else "", form)
+        return Way(target, frame, envelope, prefix, tags[0] if tags else "", form)
 
     def target(self, generation: Generation, output: str, time_: bytes, tags: Sequence[str]) -> str:
         """The output's template, rendered for records of this time and these tags."""
         prepared, template = self.of(generation), self._outputs[output].template
         key = (output, time_key(time_, template.time_chars) if template.time_chars else b"")
-        is_cached = tags is prepared.plan.tags or "tag" not in template.placeholders
-        if is_cached and key in prepared.targets:
-            return prepared.targets[key]
-        rendered = self._render(output, prepared.plan.subject, time_, tags)
-        if is_cached:
-            if len(prepared.targets) >= MOST_ENVELOPES:
-                prepared.targets.clear()
-            prepared.targets[key] = rendered
-        return rendered
+        if tags is not prepared.plan.tags and "tag" in template.placeholders:
+            return self._render(output, prepared.plan.subject, time_, tags)
+        cache = self._targets if template.placeholders <= {"time"} else prepared.targets
+        if key in cache:
+            return cache[key]
+        return _keep(cache, key, self._render(output, prepared.plan.subject, time_, tags))
 
     def record_target(
         self, generation: Generation, output: str, time_: bytes, tags: Sequence[str], record: Mapping[str, Any]
@@ -167,19 +187,36 @@ class Plans:
 
     def envelope(self, generation: Generation, output: str, target: str) -> Envelope:
         prepared, frame = self.of(generation), self._outputs[output].frame(target)
-        found = prepared.envelopes.get(frame)
+        found = _known_envelope(prepared, frame)
         if found is None:
-            if len(prepared.envelopes) >= MOST_ENVELOPES:
-                prepared.envelopes.clear()
-            metadata = prepared.plan.metadata
-            found = prepared.envelopes[frame] = make_envelope(
-                generation.source,
-                base=generation.id_base,
-                frame=frame,
-                document=metadata.document if isinstance(metadata, Metadata) else {},
-                static=self._static,
-            )
+            found = _keep(prepared.envelopes, frame, self._make_envelope(generation, prepared, frame))
         return found
+
+    def _make_envelope(self, generation: Generation, prepared: Prepared, frame: tuple[bytes | None, bytes]) -> Envelope:
+        metadata = self._lookup(generation) if prepared.is_slim else prepared.plan.metadata
+        return make_envelope(
+            generation.source,
+            base=generation.id_base,
+            frame=frame,
+            document=metadata.document if isinstance(metadata, Metadata) else {},
+            static=self._static,
+        )
+
+
+def _known_envelope(prepared: Prepared, frame: tuple[bytes | None, bytes]) -> Envelope | None:
+    """Outputs that frame their documents alike share one."""
+    for way in prepared.ways.values():
+        if way.frame == frame:
+            return way.envelope
+    return prepared.envelopes.get(frame)
+
+
+def _keep(cache: dict[K, V], key: K, value: V) -> V:
+    """One that is full begins anew: what is asked for once more is made once more."""
+    if len(cache) >= MOST_ENVELOPES:
+        cache.clear()
+    cache[key] = value
+    return value
 
 
 def time_key(time_: bytes, chars: int) -> bytes:

@@ -49,6 +49,24 @@ def test_metadata_that_comes_in_time_is_in_the_documents() -> None:
     clock.run(scenario())
 
 
+def test_documents_of_another_day_have_labels_though_the_plan_has_forgotten_them() -> None:
+    async def scenario() -> None:
+        bench = Bench(
+            FakeOutput(target="logs-{time:%Y.%m.%d}"), filters=[KUBERNETES], metadata=Known(LABELLED), wait_s=5
+        )
+        generation = bench.open(line(0))
+        bench.rounds()
+        await bench.deliver()
+        assert bench.plans.of(generation).plan.metadata == Metadata()
+        bench.write(generation, line(1, time="2026-11-22T10:00:00Z"))
+        await bench.finish()
+        bench.check()
+        assert [target for target, _ in bench.outputs["es"].sent] == ["logs-2026.11.21", "logs-2026.11.22"]
+        assert all(b'"labels":{"app":"web"}' in document for document in bench.outputs["es"].documents)
+
+    clock.run(scenario())
+
+
 def test_an_output_whose_target_needs_metadata_waits_and_the_others_go_on() -> None:
     async def scenario() -> None:
         known = Known(Lookup.UNKNOWN)

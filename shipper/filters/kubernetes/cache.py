@@ -1,11 +1,13 @@
 """Pods, and the answers that were given about their containers. No I/O, no clock: `now` is monotonic."""
 
+import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
 from shipper.filters.base import Lookup, Metadata
 from shipper.filters.kubernetes.metadata import Describer, Labels
-from shipper.filters.kubernetes.pod import Pod, pack_pod, unpack_pod
+from shipper.filters.kubernetes.pod import Pod, pack, pack_pod, unpack_pod
 from shipper.record import Source
 
 KEEP_DELETED_S = 60.0  # a deleted pod's last file may be found later than the deletion is heard
@@ -16,28 +18,25 @@ _Key = tuple[str, str, int | None]  # uid of the path, container, restart count
 
 @dataclass(slots=True)
 class _Entry:
-    """A pod of which nobody has asked is kept packed: that takes a fifth of the memory, and most write no log here."""
+    """A pod is kept packed, which takes a fifth of the memory: most write no log here, and of the others what matters
+    stands in the plans of their containers. `answers`: digests of those that were given.
+    """
 
-    held: Pod | bytes
+    packed: bytes
     namespace: str
     deleted_at: float | None = None
-    answers: dict[_Key, Metadata] = field(default_factory=dict)
+    answers: dict[_Key, bytes] = field(default_factory=dict)
 
     @property
     def pod(self) -> Pod:
-        return unpack_pod(self.held) if isinstance(self.held, bytes) else self.held
-
-    def open(self) -> Pod:
-        """It is asked for, and so kept as it is from now on."""
-        self.held = self.pod
-        return self.held
+        return unpack_pod(self.packed)
 
     def take(self, pod: Pod) -> bool:
         """-> whether it differs from what was known."""
-        held: Pod | bytes = pack_pod(pod) if isinstance(self.held, bytes) else pod
-        if held == self.held:
+        packed = pack_pod(pod)
+        if packed == self.packed:
             return False
-        self.held = held
+        self.packed = packed
         return True
 
 
@@ -51,6 +50,7 @@ class MetadataCache:
     def __init__(self, describer: Describer) -> None:
         self._describer = describer
         self._entries: dict[str, _Entry] = {}  # by the API's uid
+        self._held = WeakValueDictionary[bytes, Metadata]()  # answers that somebody has still, by digest
         self._manifests: dict[str, str] = {}  # a static pod's hash -> uid
         self._absent: set[str] = set()  # uids of paths
         self._namespaces: dict[str, Labels] = {}
@@ -70,8 +70,7 @@ class MetadataCache:
 
     def packed_pods(self) -> Iterator[bytes]:
         """The same, as `pack_pod` gives them."""
-        helds = (entry.held for entry in self._entries.values())
-        return (held if isinstance(held, bytes) else pack_pod(held) for held in helds)
+        return (entry.packed for entry in self._entries.values())
 
     @property
     def namespaces(self) -> dict[str, Labels]:
@@ -89,9 +88,11 @@ class MetadataCache:
         if entry is None:
             return Lookup.ABSENT if source.uid is None or source.uid in self._absent else Lookup.UNKNOWN
         key = (source.uid or "", source.container or "", source.restart)
-        answer = entry.answers.get(key)
+        answer = self._held.get(entry.answers.get(key, b""))
         if answer is None:
-            answer = entry.answers[key] = self._describe(entry.open(), key)
+            answer = self._describe(entry.pod, key)
+            digest = entry.answers[key] = _digest(answer)
+            answer = self._held.setdefault(digest, answer)
         return answer
 
     def put(self, pod: Pod) -> None:
@@ -174,14 +175,17 @@ class MetadataCache:
         self._tell(pod.path_uids)
 
     def _renew(self, entries: Iterable[_Entry]) -> None:
-        """Makes given answers again; one that comes out equal stays the object that it was."""
+        """Makes given answers again; one that comes out equal stays the object that it was, where somebody has it."""
         self.revision += 1
         changed: set[str] = set()
         for entry in entries:
             _drop_old_runs(entry)
-            for key, answer in entry.answers.items():
-                renewed = self._describe(entry.open(), key)
-                if renewed != answer:
+            if not entry.answers:
+                continue
+            pod = entry.pod
+            for key, digest in entry.answers.items():
+                renewed = _digest(self._describe(pod, key))
+                if renewed != digest:
                     entry.answers[key] = renewed
                     changed.add(key[0])
         self._tell(changed)
@@ -196,6 +200,11 @@ class MetadataCache:
         for uid in path_uids:
             for callback in self._callbacks:
                 callback(uid)
+
+
+def _digest(answer: Metadata) -> bytes:
+    values = (answer.document, answer.labels, answer.annotations, answer.excluded, answer.terminated)
+    return hashlib.blake2b(pack(values), digest_size=16).digest()
 
 
 def _drop_old_runs(entry: _Entry) -> None:

@@ -49,6 +49,8 @@ class Describer:
 
 def _is_excluded(annotations: Labels, container: str) -> bool:
     """Fluent Bit's `fluentbit.io/exclude_stderr` is not honoured: containers are excluded, not streams."""
+    if not annotations:
+        return False
     names = (
         "shipper.io/exclude",
         f"shipper.io/exclude.{container}",

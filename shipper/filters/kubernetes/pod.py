@@ -60,9 +60,13 @@ _packer = msgspec.json.Encoder(order="deterministic")
 _unpacker = msgspec.json.Decoder(Pod)
 
 
+def pack(values: Any) -> bytes:
+    """Of equal values equal bytes, and of others others."""
+    return _packer.encode(values)
+
+
 def pack_pod(pod: Pod) -> bytes:
-    """Of equal pods equal bytes, and of others others."""
-    return _packer.encode(pod)
+    return pack(pod)
 
 
 def unpack_pod(packed: bytes) -> Pod:

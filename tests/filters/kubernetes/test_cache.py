@@ -178,12 +178,12 @@ def test_labels_of_a_gone_namespace_stay_with_its_pods(told: Told) -> None:
     assert told.cache.namespaces == {"shop": {"team": "a"}}
 
 
-def test_pods_that_nobody_asks_for_are_packed_and_those_with_answers_are_not(told: Told) -> None:
+def test_pods_are_packed_whether_somebody_asks_for_them_or_not(told: Told) -> None:
     quiet, asked = pod_of("u1", "web-1"), pod_of("u2", "web-2")
     told.cache.put(quiet)
     told.cache.put(asked)
     told.cache.lookup(source_of("u2", "web-2"))
-    assert [type(entry.held) for entry in told.cache._entries.values()] == [bytes, Pod]
+    assert [type(entry.packed) for entry in told.cache._entries.values()] == [bytes, bytes]
     assert list(told.cache.pods()) == [quiet, asked]
     revision = told.cache.revision
     told.cache.put(quiet)
@@ -192,5 +192,19 @@ def test_pods_that_nobody_asks_for_are_packed_and_those_with_answers_are_not(tol
     told.cache.put(pod_of("u1", "web-1", restarts=1))
     assert told.cache.revision == revision + 1
     told.cache.set_namespace("default", {"team": "shop"})
-    assert [type(entry.held) for entry in told.cache._entries.values()] == [bytes, Pod]
+    assert [type(entry.packed) for entry in told.cache._entries.values()] == [bytes, bytes]
     assert next(told.cache.pods()) == pod_of("u1", "web-1", restarts=1)
+
+
+def test_a_change_of_an_answer_that_nobody_holds_any_more_is_told(told: Told) -> None:
+    told.cache.put(pod_of(labels={"app": "web"}))
+    told.cache.lookup(source_of("u1", "web-1"))
+    told.take()
+    assert not told.cache._held
+    told.cache.put(pod_of(labels={"app": "web"}, runs={"app": Run(0, ended=False), "new": Run(0, ended=False)}))
+    assert told.take() == []
+    told.cache.put(pod_of(labels={"app": "shop"}))
+    assert told.take() == ["u1"]
+    answer = told.cache.lookup(source_of("u1", "web-1"))
+    assert isinstance(answer, Metadata)
+    assert answer.labels == {"app": "shop"}
