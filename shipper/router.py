@@ -10,7 +10,7 @@ those that records decide, and those that metadata decides.
 
 import enum
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any
@@ -44,9 +44,9 @@ def tag_pattern(pattern: str) -> re.Pattern[str]:
     return re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
 
 
-def fits(patterns: Sequence[str], tags: Iterable[str]) -> bool:
+def fits(patterns: Sequence[str], tags: Collection[str]) -> bool:
     if "*" in patterns:
-        return any(True for _ in tags)  # as most rules do
+        return bool(tags)  # as most rules do
     return any(tag_pattern(p).fullmatch(tag) for tag in tags for p in patterns)
 
 

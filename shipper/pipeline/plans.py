@@ -18,6 +18,8 @@ from shipper.router import EMPTY, Choice, Plan, Router, Subject, first_fitting
 ENDED = Metadata(terminated=True)
 MOST_ENVELOPES = 64  # kept for one container, and as many targets
 
+Framing = tuple[bytes | None, bytes]  # what an output's `frame` says of a target
+
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -26,7 +28,7 @@ class Way(NamedTuple):
     """How records of one container come into one output, all under one target."""
 
     target: str
-    frame: tuple[bytes | None, bytes]  # in which the output puts its documents
+    framing: Framing
     envelope: Envelope
     time_prefix: bytes  # what their times must have in common for that
     tag: str
@@ -42,7 +44,7 @@ class Prepared:
     ways: dict[str, Way] = field(default_factory=dict)  # by output that takes all: the last that was asked for
     is_slim: bool = False  # the plan has forgotten what only envelopes need to know of the metadata
     # for records that do not go that way
-    envelopes: dict[tuple[bytes | None, bytes], Envelope] = field(default_factory=dict)  # by what outputs frame them in
+    envelopes: dict[Framing, Envelope] = field(default_factory=dict)
     targets: dict[tuple[str, bytes], str] = field(default_factory=dict)  # by output and leading part of the time
 
 
@@ -67,7 +69,9 @@ class Plans:
         self._limits = limits  # input -> max_record_bytes
         self._has_id = {o.name: o.frame("x")[0] is not None for o in outputs}
         self._prepared: dict[int, Prepared] = {}
-        self._frames: dict[tuple[object, ...], Frame] = {}  # by all that they depend on: thousands of files share a few
+        # by all that they depend on, since thousands of files share a few
+        self._frames: dict[tuple[object, ...], Frame] = {}
+        self._framings: dict[tuple[str, str], Framing] = {}
         self._targets: dict[tuple[str, bytes], str] = {}  # of templates that do not look at containers
         self._needs_labels = any(o.template.needs_metadata for o in outputs)
 
@@ -153,11 +157,15 @@ class Plans:
         if len(prefix) != chars:
             return None
         target = self.target(generation, output, prefix and time_, tags)
-        frame = self._outputs[output].frame(target)
-        envelope = _known_envelope(prepared, frame) or self._make_envelope(generation, prepared, frame)
+        framing = self._framing(output, target)
+        envelope = _known_envelope(prepared, framing) or self._make_envelope(generation, prepared, framing)
         is_native = native.MODULE is not None and prepared.frame.format == "cri"
         form = native_form(prepared.frame, envelope) if is_native else None
-        return Way(target, frame, envelope, prefix, tags[0] if tags else "", form)
+        return Way(target, framing, envelope, prefix, tags[0] if tags else "", form)
+
+    def _framing(self, output: str, target: str) -> Framing:
+        found = self._framings.get((output, target))
+        return found or _keep(self._framings, (output, target), self._outputs[output].frame(target))
 
     def target(self, generation: Generation, output: str, time_: bytes, tags: Sequence[str]) -> str:
         """The output's template, rendered for records of this time and these tags."""
@@ -186,29 +194,29 @@ class Plans:
         return out.template.render(value, style=out.target_style, time=time_)
 
     def envelope(self, generation: Generation, output: str, target: str) -> Envelope:
-        prepared, frame = self.of(generation), self._outputs[output].frame(target)
-        found = _known_envelope(prepared, frame)
+        prepared, framing = self.of(generation), self._framing(output, target)
+        found = _known_envelope(prepared, framing)
         if found is None:
-            found = _keep(prepared.envelopes, frame, self._make_envelope(generation, prepared, frame))
+            found = _keep(prepared.envelopes, framing, self._make_envelope(generation, prepared, framing))
         return found
 
-    def _make_envelope(self, generation: Generation, prepared: Prepared, frame: tuple[bytes | None, bytes]) -> Envelope:
+    def _make_envelope(self, generation: Generation, prepared: Prepared, framing: Framing) -> Envelope:
         metadata = self._lookup(generation) if prepared.is_slim else prepared.plan.metadata
         return make_envelope(
             generation.source,
             base=generation.id_base,
-            frame=frame,
+            frame=framing,
             document=metadata.document if isinstance(metadata, Metadata) else {},
             static=self._static,
         )
 
 
-def _known_envelope(prepared: Prepared, frame: tuple[bytes | None, bytes]) -> Envelope | None:
+def _known_envelope(prepared: Prepared, framing: Framing) -> Envelope | None:
     """Outputs that frame their documents alike share one."""
     for way in prepared.ways.values():
-        if way.frame == frame:
+        if way.framing == framing:
             return way.envelope
-    return prepared.envelopes.get(frame)
+    return prepared.envelopes.get(framing)
 
 
 def _keep(cache: dict[K, V], key: K, value: V) -> V:

@@ -86,7 +86,7 @@ class Generation:
     is_doubtful: bool = False  # the bytes of its file are others now: a scan decides
     fitted: tuple[Fingerprint, int] | None = None  # a fingerprint, and the mark of bytes that it was found to fit
     news: tuple[int, bytes] | None = None  # what was seen at its end, and where that begins: for whoever reads it next
-    _to_close: list[OpenFile] = field(default_factory=list)  # when the read that is under way has ended
+    _to_close: tuple[OpenFile, ...] = ()  # when the read that is under way has ended
 
     def __repr__(self) -> str:
         return f"<Generation {self.id} {self.path} {self.size}>"
@@ -175,15 +175,16 @@ class Generation:
     def close(self) -> None:
         """At once, or after the read that is under way: its descriptor must not become another file's meanwhile."""
         if self.file is not None and self.is_reading:
-            self._to_close.append(self.file)
+            self._to_close += (self.file,)
         elif self.file is not None:
             self.file.close()
         self.file = None
 
     def end_read(self) -> None:
         self.is_reading = False
-        while self._to_close:
-            self._to_close.pop().close()
+        files, self._to_close = self._to_close, ()
+        for file in files:
+            file.close()
 
     # -- rows ---------------------------------------------------------------------------------------------------------
 
