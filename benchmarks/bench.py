@@ -106,13 +106,18 @@ class Suite:
 
     async def run_live(self, scenario: LiveScenario) -> None:
         began, results = time.monotonic(), list[Live]()
+        beside = [] if self._options.no_peers else [name for name in scenario.to_peers if self.report.peers[name]]
+        peers: dict[str, list[Live]] = {name: [] for name in beside}
         for number in range(1, scenario.runs + 1):
             result = await LiveBench().run(scenario.load)
             results.append(result)
             _say(f"{scenario.name}: {scenario.says}: run {number}: {_show(result)}")
             if result.fault:
                 self._fault(f"{scenario.name}, run {number}: {result.fault}")
-        self._add(rows=[*self.report.rows, *scenario.rows(results)])
+            for name, theirs in peers.items():
+                theirs.append(await LiveBench().run(scenario.load, name))
+                _say(f"{scenario.name}: {name}: run {number}: {_show_peer(theirs[-1])}")
+        self._add(rows=[*self.report.rows, *scenario.rows(results, peers)])
         self._took(scenario.name, began)
 
     # -- growth -------------------------------------------------------------------------------------------------------
@@ -161,6 +166,11 @@ def _show(result: Live) -> str:
     late = f", latency {result.p50_ms:.0f} ms, 99 of 100 {result.p99_ms:.0f}, at most {result.most_ms:.0f}"
     late += f" (the writer itself was {result.latest_ms:.0f} late)"
     return f"{text}, first document after {result.first_s:.2f} s{late if result.p50_ms else ''}"
+
+
+def _show_peer(result: Live) -> str:
+    text = f"{result.cpu_share:.2%} of a core, {result.rss_mb:.0f} MB, {result.requests_s:.1f} requests/s"
+    return result.fault or f"{text}, {result.checked}"
 
 
 def _say(sentence: str) -> None:

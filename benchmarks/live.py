@@ -2,6 +2,8 @@
 
 The writer is a process of its own, and so is the sink. A record's latency is the time from its write, which stands in
 its line, to the sink's answer for the request that carried it. Every document is checked afterwards.
+
+A peer is held to the number of its documents only, and nobody says how late they were.
 """
 
 import asyncio
@@ -20,8 +22,9 @@ import msgspec
 
 from benchmarks.backlog import tail
 from benchmarks.kubernetes import serve_pods
+from benchmarks.peers import Peer, make_peer
 from benchmarks.process import Usage, usage
-from benchmarks.subjects import Job, Shipper
+from benchmarks.subjects import Job, Shipper, environment_of
 from benchmarks.world.account import Account
 from benchmarks.world.check import Checker
 from benchmarks.world.pace import Paced
@@ -67,27 +70,30 @@ class LiveBench:
         """`wrap`: what is started in place of the daemon's own command, such as that under a profiler."""
         self._settle_s, self._wrap = settle_s, wrap
 
-    async def run(self, load: Load) -> Live:
-        with tempfile.TemporaryDirectory(prefix="live-") as name, start_sink(Path(name) / "spill") as sink:
+    async def run(self, load: Load, peer: str = "") -> Live:
+        """Of the shipper, or of a peer by its name."""
+        with tempfile.TemporaryDirectory(prefix="live-") as name:
             folder = Path(name)
             async with _writer(folder, load, load.seconds + self._settle_s + 1.0) as writer:
                 account = Account.load(folder / "account.json")
                 async with serve_pods(account, wanted=True) as api:
-                    (folder / "run").mkdir()
-                    command = Shipper(api, once=False).command(Job(folder / "pods", sink.port, "plain", folder / "run"))
-                    try:
-                        return await self._measure(command, folder, load, sink, writer)
-                    except TimeoutError as exc:
-                        return Live(fault=f"{exc}\n{tail(folder / 'log')}")
+                    subject = make_peer(peer, api) if peer else Shipper(api, once=False)
+                    with start_sink(None if peer else folder / "spill", compressed=subject.is_packed) as sink:
+                        try:
+                            return await self._measure(subject, folder, load, sink, writer)
+                        except TimeoutError as exc:
+                            return Live(fault=f"{exc}\n{tail(folder / 'log')}")
 
     async def _measure(
-        self, command: list[str], folder: Path, load: Load, sink: Sink, writer: asyncio.subprocess.Process
+        self, subject: Shipper | Peer, folder: Path, load: Load, sink: Sink, writer: asyncio.subprocess.Process
     ) -> Live:
+        (folder / "run").mkdir()
+        command = self._wrap(subject.command(Job(folder / "pods", sink.port, "plain", folder / "run")))
         began_ns = time.time_ns()
         with (folder / "log").open("wb") as log:
-            daemon = await asyncio.create_subprocess_exec(*self._wrap(command), stdout=log, stderr=log)
+            daemon = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log, env=environment_of(subject))
         try:
-            await _arrived(sink, Account.load(folder / "account.json").records, daemon)
+            await _arrived(subject, Account.load(folder / "account.json"), sink, daemon)
             paced = Paced(0, 0.0, 0.0)
             if load.rate:
                 assert writer.stdin is not None
@@ -97,13 +103,15 @@ class LiveBench:
                 assert writer.stdout is not None
                 paced = msgspec.json.decode(await writer.stdout.readline(), type=Paced)
             account = Account.load(folder / "account.json")
-            await _arrived(sink, account.records, daemon)
+            await _arrived(subject, account, sink, daemon)
             daemon.send_signal(signal.SIGTERM)
             code = await daemon.wait()
         finally:
             if daemon.returncode is None:
                 daemon.kill()
                 await daemon.wait()
+        if isinstance(subject, Peer):
+            return _judge_peer(subject, account, sink, window, paced)
         result = _judge(account, sink, window, paced, began_ns=began_ns, code=code)
         return (
             msgspec.structs.replace(result, fault=f"{result.fault}\n{tail(folder / 'log')}") if result.fault else result
@@ -131,10 +139,10 @@ async def _watch(pid: int, sink: Sink, *, settle_s: float, seconds: float) -> _W
     return _Window(begin_ns, end_ns, before, after, sink.counts().requests - requests)
 
 
-async def _arrived(sink: Sink, records: int, daemon: asyncio.subprocess.Process) -> None:
+async def _arrived(subject: Shipper | Peer, account: Account, sink: Sink, daemon: asyncio.subprocess.Process) -> None:
     """Raises TimeoutError with a sentence."""
-    deadline = time.monotonic() + ARRIVE_S
-    while (arrived := sink.counts().newlines // 2) < records:
+    deadline, records = time.monotonic() + ARRIVE_S, subject.documents(account)
+    while (arrived := sink.counts().newlines // subject.newlines) < records:
         if time.monotonic() > deadline or daemon.returncode is not None:
             raise TimeoutError(f"{arrived:,} of {records:,} records arrived within {ARRIVE_S:g} s")
         await asyncio.sleep(0.05)
@@ -158,6 +166,19 @@ def _judge(account: Account, sink: Sink, window: _Window, paced: Paced, *, began
         latest_ms=paced.latest_s * 1e3,
         checked=str(verdict),
         fault="" if ok else f"exit code {code}, {verdict.repeated_ids} repeated: {verdict}",
+    )
+
+
+def _judge_peer(peer: Peer, account: Account, sink: Sink, window: _Window, paced: Paced) -> Live:
+    arrived, wanted = sink.counts().newlines // peer.newlines, peer.documents(account)
+    return Live(
+        cpu_share=(window.after.cpu_s - window.before.cpu_s) / window.seconds,
+        rss_mb=window.after.rss_mb,
+        peak_mb=window.after.peak_mb,
+        requests_s=window.requests / window.seconds,
+        latest_ms=paced.latest_s * 1e3,
+        checked=f"{arrived:,} documents",
+        fault="" if arrived == wanted else f"{arrived:,} documents, not {wanted:,}",
     )
 
 

@@ -5,7 +5,7 @@ the same thing small and large.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from benchmarks.live import Live, Load
 from benchmarks.results import GIB, Report, Row, Run, ratios
@@ -63,16 +63,27 @@ BACKLOGS = (
 
 @dataclass(frozen=True, slots=True)
 class LiveScenario:
-    """`bars`: most of each figure, by its name in `Live`; shares in percent of a core."""
+    """`bars`: most of each figure, by its name in `Live`; shares in percent of a core.
+
+    `to_peers`: most CPU, in that of these, which are run in turn with it where they are on PATH.
+    """
 
     name: str
     says: str
     load: Load
     bars: Mapping[str, float]
     runs: int = 1
+    to_peers: Mapping[str, float] = field(default_factory=dict)
 
-    def rows(self, results: Sequence[Live]) -> list[Row]:
+    def rows(self, results: Sequence[Live], peers: Mapping[str, Sequence[Live]]) -> list[Row]:
+        """`peers`: their results, by name, of the same rounds."""
         good = [result for result in results if not result.fault]
+        return [
+            *self._own(good),
+            *(row for name, theirs in peers.items() for row in self._beside(name, results, theirs)),
+        ]
+
+    def _own(self, good: Sequence[Live]) -> list[Row]:
         return [
             Row(
                 scenario=self.name,
@@ -83,6 +94,16 @@ class LiveScenario:
             )
             for name, bar in self.bars.items()
         ]
+
+    def _beside(self, peer: str, results: Sequence[Live], theirs: Sequence[Live]) -> list[Row]:
+        both = [(own, other) for own, other in zip(results, theirs, strict=True) if not (own.fault or other.fault)]
+        ratios = [own.cpu_share / other.cpu_share for own, other in both]
+        rows = [Row(scenario=self.name, measure=f"CPU, in {peer}'s", values=ratios, bar=self.to_peers[peer])]
+        for name in ("cpu_share", "rss_mb", "requests_s"):
+            measure, unit, factor = _MEASURES[name]
+            values = [getattr(other, name) * factor for _, other in both]
+            rows.append(Row(scenario=self.name, measure=f"{measure}, of {peer}", values=values, unit=unit))
+        return rows
 
 
 _MEASURES = {
@@ -103,6 +124,7 @@ LIVES = (
         Load(500, 1000, 20),
         {"cpu_share": 4.0, "requests_s": 20.0, "p50_ms": 120.0, "p99_ms": 300.0},
         runs=3,
+        to_peers={"vlagent": 0.43},
     ),
     LiveScenario(
         "live-10",

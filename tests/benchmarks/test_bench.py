@@ -12,11 +12,11 @@ import pytest
 
 from benchmarks.backlog import Bench, Delivered, ensure_data
 from benchmarks.kubernetes import serve_pods
-from benchmarks.live import LiveBench, Load
+from benchmarks.live import Live, LiveBench, Load
 from benchmarks.measure import Cost, measure
-from benchmarks.peers import PEERS, make_peer
+from benchmarks.peers import PEERS, Peer, make_peer
 from benchmarks.results import Report, Row, Run, show_rows, show_runs
-from benchmarks.scenarios import BACKLOGS, Backlog, Growth, Size
+from benchmarks.scenarios import BACKLOGS, Backlog, Growth, LiveScenario, Size
 from benchmarks.subjects import Job, Mode, Shipper, Variant, Yardstick, is_archived
 from benchmarks.world.account import Account
 from benchmarks.world.copies import copies_of
@@ -120,6 +120,48 @@ async def test_every_document_of_a_live_run_is_checked_and_has_its_latency() -> 
     assert result.cpu_share > 0
     assert result.requests_s > 0
     assert result.first_s > 0
+
+
+TINY_PEER = """
+import glob, sys, time, urllib.request
+read = {}
+while True:
+    for path in glob.glob(sys.argv[1] + "/*/*/0.log"):
+        with open(path, "rb") as file:
+            file.seek(read.get(path, 0))
+            lines = file.read().rpartition(b"\\n")[0]
+        if lines:
+            read[path] = read.get(path, 0) + len(lines) + 1
+            urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[2]}/_bulk", lines + b"\\n").read()
+    time.sleep(0.05)
+"""
+
+
+async def test_a_peer_under_a_live_load_is_held_to_the_number_of_its_documents(monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ("-c", TINY_PEER, "@PODS@", "@PORT@")
+    monkeypatch.setitem(PEERS, "tiny", Peer(sys.executable, "vlagent.yaml", arguments, joins=False, newlines=1))
+    monkeypatch.setitem(PEERS, "few", Peer(sys.executable, "vlagent.yaml", arguments, joins=False, newlines=2))
+    monkeypatch.setattr("benchmarks.live.ARRIVE_S", 5.0)
+    load = Load(files=5, rate=200, seconds=1.0)
+    result = await LiveBench(settle_s=0.1).run(load, "tiny")
+    assert result.fault == ""
+    assert result.checked.endswith(" documents")
+    assert result.cpu_share > 0
+    assert result.requests_s > 0
+    assert "records arrived within" in (await LiveBench(settle_s=0.1).run(load, "few")).fault
+
+
+def test_cpu_is_compared_with_that_of_a_peer_round_by_round() -> None:
+    scenario = LiveScenario("live", "", Load(1, 1, 1), {"cpu_share": 4.0}, to_peers={"vlagent": 0.43})
+    ours = [Live(cpu_share=0.04), Live(cpu_share=0.06), Live(fault="lost one"), Live(cpu_share=0.08)]
+    theirs = [Live(cpu_share=0.10), Live(cpu_share=0.10), Live(cpu_share=0.01), Live(fault="lost one")]
+    own, ratio, *others = scenario.rows(ours, {"vlagent": theirs})
+    assert own.values == [4.0, 6.0, 8.0]
+    assert ratio.values == pytest.approx([0.4, 0.6])
+    assert (ratio.measure, ratio.verdict) == ("CPU, in vlagent's", "MISSED")
+    assert [row.measure for row in others] == ["CPU, of vlagent", "RSS, of vlagent", "bulk requests, of vlagent"]
+    assert [row.bar for row in others] == [None] * 3
+    assert scenario.rows(ours, {}) == [own]
 
 
 def test_data_is_generated_once(data: tuple[Path, Account]) -> None:
