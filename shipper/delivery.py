@@ -26,7 +26,7 @@ class Span(Protocol):
     def ranges(self) -> Mapping[int, Ranges]:
         """Where in the files its records are, by generation; other records may stand between them."""
 
-    def answer(self, records: int, *, rejected_bytes: int = 0, fate: str = "delivered") -> None:
+    def answer(self, records: int, rejected_bytes: int = 0, fate: str = "delivered") -> None:
         """So many of its records have their fate; `rejected_bytes` of the log file are dead letters."""
 
 

@@ -135,6 +135,15 @@ class NativeForm(Protocol):
     ) -> Said | None:
         """`encode_natively`, for a state without records that were cut."""
 
+    def append_whole(
+        self, chunk: bytes, offset: int, into: Body, last_time: bytes, time_prefix: bytes, /
+    ) -> tuple[int, bytes, int] | None:
+        """`append` where that is all there is to say of a chunk: all of its bytes are its records', and none is odd.
+
+        -> records, the time of the last line, and where the body ends now. None, and nothing appended, where there is
+        more to say; that is for `append` to find out.
+        """
+
     def copy(self, other: "NativeForm", other_into: Body, start: int, into: Body, time_prefix: bytes, /) -> bool:
         """The documents that `other` has appended from `start` on, in this form. False, and nothing appended, where the
         two differ in more than their heads, or a time does not suit.

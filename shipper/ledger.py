@@ -61,8 +61,8 @@ class Segment:
     def ranges(self) -> Mapping[int, Ranges]:
         return {self.generation: ((self.begin, self.end), *self.ahead)}
 
-    def answer(self, records: int, *, rejected_bytes: int = 0, fate: str = DELIVERED) -> None:
-        self.cursor.answer(self, records, rejected_bytes=rejected_bytes, fate=fate)
+    def answer(self, records: int, rejected_bytes: int = 0, fate: str = DELIVERED) -> None:
+        self.cursor.answer(self, records, rejected_bytes, fate)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +84,7 @@ class SeamSpan:
     def ranges(self) -> Mapping[int, Ranges]:
         return {**self.old.ranges(), **self.new.ranges()}
 
-    def answer(self, records: int, *, rejected_bytes: int = 0, fate: str = DELIVERED) -> None:
+    def answer(self, records: int, rejected_bytes: int = 0, fate: str = DELIVERED) -> None:
         self.old.answer(records, rejected_bytes=self.old_bytes if rejected_bytes else 0, fate=fate)
         self.new.answer(records, rejected_bytes=self.new_bytes if rejected_bytes else 0, fate=fate)
 
@@ -106,7 +106,7 @@ class BesideSpan:
     def ranges(self) -> Mapping[int, Ranges]:
         return self.old.ranges()
 
-    def answer(self, records: int, *, rejected_bytes: int = 0, fate: str = DELIVERED) -> None:
+    def answer(self, records: int, rejected_bytes: int = 0, fate: str = DELIVERED) -> None:
         self.old.answer(records, rejected_bytes=rejected_bytes, fate=fate)
         self.new.answer(records, fate=fate)
 
@@ -169,15 +169,21 @@ class Cursor:
             self.settle()
         return segment
 
-    def take_all(self, end: int, *, state: State, records: int) -> Segment:
-        """`take` where nothing is ahead and no fate is decided, as is usual: all bytes up to `end` are of `records`."""
+    def take_all(self, end: int, state: State, records: int) -> Segment:
+        """`take` where nothing is ahead and no fate is decided, as is usual: all bytes up to `end` are of `records`.
+
+        (Names of arguments would cost a tenth of it.)
+        """
         segment = Segment(self, self.position, end, (), state, end - self.position, {}, records)
         self.position, self.state = end, state
         self.segments.append(segment)
         return segment
 
-    def answer(self, segment: Segment, records: int, *, rejected_bytes: int = 0, fate: str = DELIVERED) -> None:
+    def answer(self, segment: Segment, records: int, rejected_bytes: int = 0, fate: str = DELIVERED) -> None:
         """`records` of a segment have their fate; `rejected_bytes` of them are dead letters now."""
+        if 0 < records == segment.open_records and not rejected_bytes and not segment.fates:
+            self._answer_all(segment, fate)
+            return
         if records > segment.open_records:
             raise ValueError(f"a record of {self} was answered twice")
         segment.open_records -= records
@@ -188,6 +194,20 @@ class Cursor:
             rest = segment.total - sum(fates.values()) if fates else segment.total
             if rest:
                 fates[fate] = fates.get(fate, 0) + rest
+            self.settle()
+
+    def _answer_all(self, segment: Segment, fate: str) -> None:
+        """`answer` where all of it has one fate, as is usual."""
+        segment.open_records = 0
+        segments = self.segments
+        if len(segments) == 1 and segments[0] is segment and segment.total:  # as `settle` does it
+            segments.clear()
+            self.acked, self.acked_ahead, self.acked_state = segment.end, segment.ahead, segment.state
+            self.fates[fate] = self.fates.get(fate, 0) + segment.total
+            self.is_dirty = True
+        else:
+            if segment.total:
+                segment.fates[fate] = segment.total
             self.settle()
 
     def settle(self) -> None:

@@ -7,7 +7,7 @@ fast, and leaves the interpreter free meanwhile.
 import os
 from types import ModuleType
 
-_API = 5  # of native/src/python.rs
+_API = 6  # of native/src/python.rs
 
 
 def _load() -> tuple[ModuleType | None, str]:

@@ -125,6 +125,36 @@ def test_both_twins_treat_messages_alike(bodies: list[bytes], *, merge: bool, ke
     assert natively == in_python
 
 
+@given(
+    chunk=CRI_CHUNKS | st.lists(BODIES, min_size=1, max_size=3).map(lambda bodies: b"".join(map(cri, bodies))),
+    form=st.sampled_from(sorted(FORMS)),
+    prefix=st.sampled_from([b"", b"", b"2026-11-21T10", b"2026-11-21T10:00:01"]),
+    limit=st.sampled_from([64, 1 << 20]),
+    offset=st.sampled_from([0, 255, 1 << 33]),
+    before=st.sampled_from([b"", b"what stands there\n"]),
+)
+@example(chunk=b"", form="bulk", prefix=b"", limit=64, offset=7, before=b"")
+@settings(max_examples=500, deadline=None)
+def test_what_is_appended_whole_is_what_is_appended_anyway(
+    *, chunk: bytes, form: str, prefix: bytes, limit: int, offset: int, before: bytes
+) -> None:
+    if native.MODULE is None:
+        return
+    writer = native_form(Frame("cri", reserved=reserved_keys(POD, {}, has_id=True), limit=limit), envelope_of(form))
+    whole, usual = (native.MODULE.Body() for _ in range(2))
+    whole += before
+    usual += before
+    said = writer.append_whole(chunk, offset, whole, b"2026-11-21T09:00:00Z", prefix)
+    told = writer.append(chunk, offset, usual, b"2026-11-21T09:00:00Z", False, 0, prefix)
+    if said is None:
+        assert bytes(view_of(whole)) == before
+        return
+    records, last_time, stop = said
+    assert told == (records, len(chunk), offset + len(chunk), last_time, records, [], None, 0, 0, 0)
+    assert bytes(view_of(whole)) == bytes(view_of(usual))
+    assert stop == len(usual)
+
+
 # -- by name ----------------------------------------------------------------------------------------------------------
 
 
@@ -173,6 +203,19 @@ def test_documents_of_a_second_output_are_copied_from_the_first() -> None:
     assert not archive.copy(bulk, bodies[0], 0, bodies[1], b"2027")
     assert not archive.copy(bulk, bodies[0], 0, bodies[0], b"")
     assert bytes(view_of(bodies[1])).count(b"\n") == 2
+
+
+def test_an_ordinary_chunk_is_appended_whole() -> None:
+    assert native.MODULE is not None
+    body = native.MODULE.Body()
+    frame = Frame("cri", reserved=reserved_keys(POD, {}, has_id=True))
+    chunk = cri("hello") + cri('{"a":1}')
+    assert native_form(frame, envelope_of("bulk")).append_whole(chunk, 7, body, b"", b"") == (
+        2,
+        TIME.encode(),
+        len(body),
+    )
+    assert native_form(frame, envelope_of("bulk")).append_whole(cri("x", tag="P"), 7, body, b"", b"") is None
 
 
 def test_the_end_of_a_file_is_not_declined() -> None:

@@ -24,23 +24,20 @@ pub fn mark_of(head: &[u8]) -> u64 {
 }
 
 /// None: it is shorter than `known`, its head is none of that mark, or it cannot be read; or it has not even a head.
-pub fn look(mut file: &File, known: u64, mark: u64, most: usize) -> Option<End> {
-    let size = file.seek(SeekFrom::End(0)).ok()?;
+///
+/// `room`: for the news; more of them are left to others. What is read behind `known` tells the size, where it comes to
+/// an end. Its head is looked at after that, so that news are only those of a file which still had that head then.
+pub fn look(mut file: &File, known: u64, mark: u64, room: &mut [u8]) -> Option<End> {
+    let read = if room.is_empty() { 0 } else { file.read_at(room, known).unwrap_or(0) };
+    let is_all = 0 < read && read < room.len();
+    let size = if is_all { known + read as u64 } else { file.seek(SeekFrom::End(0)).ok()? };
     if size == known {
         return Some(End { size, news: None });
     }
-    let length = usize::try_from(size.checked_sub(known)?).ok()?;
+    size.checked_sub(known)?;
     let mut head = [0; HEAD_BYTES];
     file.read_exact_at(&mut head, 0).ok()?;
-    if mark_of(&head) != mark {
-        return None;
-    }
-    let mut news = None;
-    if length <= most {
-        let mut data = vec![0; length];
-        news = file.read_exact_at(&mut data, known).is_ok().then_some(data);
-    }
-    Some(End { size, news })
+    (mark_of(&head) == mark).then(|| End { size, news: is_all.then(|| room[..read].to_vec()) })
 }
 
 #[cfg(test)]
@@ -62,16 +59,20 @@ mod tests {
     fn what_was_appended_is_found_where_the_head_is_the_same() {
         let bytes: Vec<u8> = (0..3000_u32).map(|i| (i % 251) as u8).collect();
         let (file, mark) = (file_of(&bytes), mark_of(&bytes[..HEAD_BYTES]));
-        let end = look(&file, 2900, mark, 100).unwrap();
+        let room = &mut [0; 101];
+        let end = look(&file, 2900, mark, room).unwrap();
         assert_eq!((end.size, end.news.as_deref()), (3000, Some(&bytes[2900..])));
-        assert!(look(&file, 2899, mark, 100).unwrap().news.is_none(), "too much of it");
-        assert!(look(&file, 3000, 0, 100).unwrap().news.is_none(), "nothing new: nobody looks at its head");
-        assert!(look(&file, 3001, mark, 100).is_none(), "shorter than it was");
-        assert!(look(&file, 2900, mark ^ 1, 100).is_none(), "another head");
+        let end = look(&file, 2899, mark, room).unwrap();
+        assert_eq!((end.size, end.news), (3000, None), "too much of it");
+        let end = look(&file, 2900, mark, &mut []).unwrap();
+        assert_eq!((end.size, end.news), (3000, None), "no room");
+        assert!(look(&file, 3000, 0, room).unwrap().news.is_none(), "nothing new: nobody looks at its head");
+        assert!(look(&file, 3001, mark, room).is_none(), "shorter than it was");
+        assert!(look(&file, 2900, mark ^ 1, room).is_none(), "another head");
     }
 
     #[test]
     fn a_file_without_a_whole_head_is_for_others() {
-        assert!(look(&file_of(b"short"), 1, mark_of(b"short"), 100).is_none());
+        assert!(look(&file_of(b"short"), 1, mark_of(b"short"), &mut [0; 100]).is_none());
     }
 }

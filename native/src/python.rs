@@ -12,7 +12,7 @@ use crate::body::Body;
 use crate::{End, Envelope, Frame, HEAD_BYTES, Ours, Place, Summary, copy as copy_documents, encode as run, look};
 
 /// Raised whenever a signature in here changes: a module built from other sources is not used.
-const API: u32 = 5;
+const API: u32 = 6;
 
 /// So little is done before another thread has taken the interpreter's lock and given it back.
 const SHORT_BYTES: usize = 16 * 1024;
@@ -96,12 +96,44 @@ impl Form {
     ) -> PyResult<Option<Said>> {
         let place = Place { offset, last_time, is_final, known, time_prefix };
         let envelope = self.envelope(py);
-        let ours = &self.keys.get().0;
-        let frame = Frame { merge: self.merge, keep_message: self.keep_message, ours, limit: self.limit };
+        let frame = self.frame();
         let body = body.get();
         let work = || body.open().map(|mut state| run(chunk, &place, &frame, &envelope, &mut state.data));
         let summary = if chunk.len() < SHORT_BYTES { work() } else { py.detach(work) }?;
         Ok(summary.map(|summary| said(summary, self.id_prefix.is_none())))
+    }
+
+    /// `append` where that is all there is to say of a chunk: it is consumed whole, all of it is of its records, none of
+    /// which is odd. -> their number, the time of the last line, and where the body ends now. None: declined.
+    fn append_whole(
+        &self,
+        py: Python<'_>,
+        chunk: &[u8],
+        offset: u64,
+        body: &Bound<'_, Body>,
+        last_time: &[u8],
+        time_prefix: &[u8],
+    ) -> PyResult<Option<(u64, Vec<u8>, usize)>> {
+        let place = Place { offset, last_time, is_final: false, known: 0, time_prefix };
+        let envelope = self.envelope(py);
+        let frame = self.frame();
+        if envelope.id_prefix.is_none() || chunk.len() >= SHORT_BYTES {
+            return Ok(None);
+        }
+        let mut state = body.get().open()?;
+        let start = state.data.len();
+        let whole = run(chunk, &place, &frame, &envelope, &mut state.data).and_then(|summary| {
+            let counts = &summary.counts;
+            let size = chunk.len() as u64;
+            let odd = counts.joined + counts.parse_errors + counts.invalid_utf8;
+            let is_whole = counts.source_bytes == size && summary.consumed == offset + size;
+            let is_plain = odd == 0 && summary.odd_sizes.is_empty() && counts.records > 0;
+            (is_whole && is_plain).then_some((counts.records, summary.last_time?, state.data.len()))
+        });
+        if whole.is_none() {
+            state.data.truncate(start);
+        }
+        Ok(whole)
     }
 
     /// Appends to `body` what stands in `other_body` from `start` on, where `other` has appended it. Whether it did.
@@ -128,6 +160,11 @@ impl Form {
 }
 
 impl Form {
+    fn frame(&self) -> Frame<'_> {
+        let ours = &self.keys.get().0;
+        Frame { merge: self.merge, keep_message: self.keep_message, ours, limit: self.limit }
+    }
+
     fn envelope<'a>(&'a self, py: Python<'a>) -> Envelope<'a> {
         let [stdout, stderr] = &self.after_time;
         Envelope {
@@ -173,8 +210,10 @@ fn look_at_ends<'py>(
 ) -> Vec<Option<(u64, Option<Bound<'py, PyBytes>>)>> {
     let mut left = budget;
     let found: Vec<Option<End>> = py.detach(|| {
+        let mut room = vec![0; most + 1]; // what fills it may go on
         let look_at = |&(descriptor, known, mark): &(RawFd, u64, u64)| {
-            let end = look(&borrowed(descriptor), known, mark, most.min(left));
+            let wanted = if left == 0 { 0 } else { most.min(left) + 1 };
+            let end = look(&borrowed(descriptor), known, mark, &mut room[..wanted]);
             left -= end.as_ref().and_then(|end| end.news.as_ref()).map_or(0, Vec::len);
             end
         };

@@ -151,7 +151,7 @@ class OutputWorker:
         if not filled:
             return
         batch.pieces += filled
-        batch.records += sum(piece.records for piece in filled)
+        batch.records += sum([piece.records for piece in filled])
         self.filled_bytes = filled[-1].end
         self._idle.clear()
         if self.filled_bytes >= self.batch_bytes or self._has_many_targets(batch, filled):
@@ -186,7 +186,7 @@ class OutputWorker:
     def _has_many_targets(self, batch: Batch, added: Sequence[Piece]) -> bool:
         if self._max_targets is None:
             return False
-        batch.targets.update(_place(piece) for piece in added)
+        batch.targets.update(map(_place, {piece.target for piece in added}))
         return len(batch.targets) >= self._max_targets
 
     def doubt(self, since: float) -> None:
@@ -268,14 +268,16 @@ class OutputWorker:
         if self._max_targets is None:
             yield batch
             return
-        ordered = sorted({_place(piece) for piece in batch.pieces})
+        ordered = sorted(set(map(_place, {piece.target for piece in batch.pieces})))
         for start in range(0, len(ordered), self._max_targets):
             part = set(ordered[start : start + self._max_targets])
             self._metrics.output_request_targets.labels(self.name).observe(len(part))
             if len(part) == len(ordered):
                 yield batch
             else:
-                yield subset(batch, (i for i, place in enumerate(places_of(batch)) if _place(place.piece) in part))
+                yield subset(
+                    batch, (i for i, place in enumerate(places_of(batch)) if _place(place.piece.target) in part)
+                )
 
     async def _deliver(self, batch: Batch) -> None:
         """Until every record of the batch has its fate."""
@@ -443,7 +445,7 @@ class OutputWorker:
         fate, now = SPOOLED if delivery.spooled else DELIVERED, time.monotonic()
         latency = self._metrics.output_latency.labels(self.name)
         for piece in batch.pieces:
-            piece.span.answer(piece.records, fate=fate)
+            piece.span.answer(piece.records, 0, fate)
         for read_at in {piece.read_at for piece in batch.pieces}:
             latency.observe(now - read_at)  # once for all that was read in one go
         self._count(batch.records, len(batch.body), delivery)
@@ -509,9 +511,9 @@ def _is_away(batch: Batch, delivery: Delivery) -> bool:
     return is_whole and delivery.delay_s is None and delivery.reason in OUTAGE
 
 
-def _place(piece: Piece) -> str:
-    """Its target, without what chooses within that (`?routing=...`)."""
-    return piece.target.partition("?")[0]
+def _place(target: str) -> str:
+    """Without what chooses within it (`?routing=...`)."""
+    return target.partition("?")[0]
 
 
 def _outcome(delivery: Delivery) -> Outcome | None:

@@ -121,7 +121,9 @@ class Lanes:
 
     def _taker(self, chunk: Chunk, cursor: Cursor, time_: bytes) -> Taker | None:
         worker, way = self._workers[cursor.output], self._plans.way(chunk.generation, cursor.output, time_)
-        return way and Taker(cursor, worker, way.target, Target(way.envelope, worker.body, way.time_prefix))
+        if way is None:
+            return None
+        return Taker(cursor, worker, way.target, Target(way.envelope, worker.body, way.time_prefix))
 
     def _raw(self, chunk: Chunk, prepared: Prepared, takers: Sequence[Taker]) -> bool | None:
         """-> whether anything was consumed; None where the records have not one target each."""

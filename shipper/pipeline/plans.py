@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from shipper import native
 from shipper.document import make_envelope, reserved_keys
@@ -24,7 +24,8 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Way(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Way:
     """How records of one container come into one output, all under one target."""
 
     target: str

@@ -65,7 +65,7 @@ class Pump:
 
     def changed(self, generation: Generation) -> None:
         """It may have something to read."""
-        if not self._turns:
+        if not self._turns.ready:
             self.last_progress = self._clock()  # it waits from now on: hours without a line are no standstill
         self._turns.add(generation)
 

@@ -6,6 +6,7 @@ all else as it was for jobs and lanes (`pump`, `lanes`): these do the same for a
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from shipper import native
 from shipper.body import Body
@@ -22,6 +23,8 @@ from shipper.router import Choice
 SHORT_BYTES = 8 * 1024  # so little holds no more lines than any read may have
 SWEPT_BYTES = 64 * 1024  # in one go: just written, so they come from the page cache
 SWEPT_FILES = 500  # in one go: some milliseconds, before others of the event loop have their turn
+_new_state = partial(tuple.__new__, State)  # of all its members: by their names it takes half as long again
+_NONE_ODD: Mapping[int, int] = {}
 _ODDITIES = ("joined", "parse_error", "invalid_utf8")  # the last three of `Said`
 
 
@@ -35,6 +38,8 @@ class Sweep:
     def __init__(self, plans: Plans, workers: Mapping[str, OutputWorker], metrics: Metrics) -> None:
         self._plans, self._workers, self._metrics = plans, workers, metrics
         self.files = self._bytes = 0
+        self.is_full = False  # so much is swept that others have their turn
+        self._is_batch_full = False  # of some output: it is to leave
         self._read_at = 0.0
         self._bodies: dict[str, Body] = {}  # of outputs that have room
         self._sizes: dict[str, int] = {}  # at which their batches leave
@@ -44,16 +49,13 @@ class Sweep:
     def __repr__(self) -> str:
         return f"<Sweep of {self.files} files>"
 
-    @property
-    def is_full(self) -> bool:
-        return self._bytes >= SWEPT_BYTES or self.files >= SWEPT_FILES
-
     def begin(self, now: float) -> None:
         """Until `end` nobody else may fill a batch, or seal one."""
-        self.files, self._bytes, self._read_at = 0, 0, now
+        self.files, self._bytes, self._read_at, self.is_full = 0, 0, now, False
         self._look_for_room()
 
     def _look_for_room(self) -> None:
+        self._is_batch_full = False
         if native.MODULE is not None:
             open_ = {name: worker for name, worker in self._workers.items() if worker.room_bytes > 0}
             self._bodies = {n: w.body for n, w in open_.items() if isinstance(w.body, native.MODULE.Body)}
@@ -76,21 +78,50 @@ class Sweep:
         if not takers or file is None:
             return False
         position = takers[0][0].position
-        if not 0 < end - position <= SHORT_BYTES:
+        size = end - position
+        if not 0 < size <= SHORT_BYTES:
             return False
-        data = _news(generation, position, end)
-        if data is None:
+        news, generation.news = generation.news, None  # read already, when its size was asked for
+        if news is not None and news[0] == position and len(news[1]) == size:
+            data = news[1]
+        else:
             try:
-                data = file.read(position, end - position)
+                data = file.read(position, size)
             except OSError:
                 return False  # whoever tries it next says so
-        written = _write(data, end, takers, generation.read_to) if len(data) == end - position else ()
-        if not written:
-            return False
-        self._count(generation, position, written[0][-1])
-        self._move(generation, end, written)
+            if len(data) != size:
+                return False
+        if len(generation.cursors) != 1 or not self._take_alone(generation, takers[0], data):
+            written = _write(data, end, takers, generation.read_to)
+            if not written:
+                return False
+            self._count(generation, position, written[0][-1])
+            self._move(generation, end, written)
         self.files += 1
-        self._bytes += len(data)
+        self._bytes += size
+        self.is_full = self._bytes >= SWEPT_BYTES or self.files >= SWEPT_FILES
+        if self._is_batch_full:
+            self.end()
+            self._look_for_room()
+        return True
+
+    def _take_alone(self, generation: Generation, taker: Taker, data: bytes) -> bool:
+        """The usual: one output, and nothing odd. All else comes to the same by `_write`, `_count` and `_move`."""
+        cursor, way, form, body = taker
+        position = cursor.position
+        if generation.read_to > position:
+            return False
+        start = len(body)
+        whole = form.append_whole(data, position, body, cursor.state[0], way.time_prefix)
+        if whole is None:
+            return False
+        (records, last_time, stop), source, size = whole, generation.source, len(data)
+        generation.read_to = end = position + size
+        generation.is_split = False
+        self._count_first(source.input, size, records)
+        segment = cursor.take_all(end, _new_state((last_time, b"", ())), records)
+        piece = Piece(way.target, start, stop, records, source, segment, size, way.tag, self._read_at, _NONE_ODD)
+        self._keep(cursor.output, piece)
         return True
 
     # -- what is ordinary ---------------------------------------------------------------------------------------------
@@ -98,9 +129,12 @@ class Sweep:
     def _takers(self, generation: Generation) -> Sequence[Taker]:
         """The outputs that take all of it; none where any does not stand, or take, as the others do."""
         prepared, takers, first = self._plans.of(generation), list[Taker](), None
+        before, bodies = generation.previous, self._bodies
         for name, cursor in generation.cursors.items():
-            body = self._bodies.get(name)
-            if body is None or not _is_free(cursor, generation):
+            body = bodies.get(name)
+            if body is None or not _is_free(cursor):
+                return ()
+            if before is not None and not _is_past(before, name):
                 return ()
             if first is None:
                 first = cursor
@@ -129,29 +163,40 @@ class Sweep:
         if said[2] <= known:
             return
         generation.read_to = said[2]
-        counts = self._firsts.setdefault(name, [0, 0])
-        counts[0] += said[2] - max(position, known)
-        counts[1] += said[4]
+        self._count_first(name, said[2] - max(position, known), said[4])
         for kind, times in zip(_ODDITIES, said[7:], strict=True) if any(said[7:]) else ():
             if times:
                 self._metrics.input_oddities.labels(name, kind).inc(times)
 
+    def _count_first(self, input_name: str, size: int, records: int) -> None:
+        counts = self._firsts.get(input_name)
+        if counts is None:
+            self._firsts[input_name] = [size, records]
+        else:
+            counts[0] += size
+            counts[1] += records
+
+    def _keep(self, output: str, piece: Piece) -> None:
+        pieces = self._pieces.get(output)
+        if pieces is None:
+            self._pieces[output] = [piece]
+        else:
+            pieces.append(piece)
+        if piece.end >= self._sizes[output]:
+            self._is_batch_full = True
+
     def _move(self, generation: Generation, end: int, written: Sequence[Written]) -> None:
         """All cursors, over all of it."""
-        source, is_full = generation.source, False
+        source = generation.source
         for cursor, way, _, start, stop, said in written:
             records, size, _, last_time, _, odd_sizes, places, _, _, _ = said
-            segment = cursor.take_all(end, state=State(last_time or b""), records=records)
+            segment = cursor.take_all(end, State(last_time or b""), records)
             odd, read_at = dict(odd_sizes) if odd_sizes else {}, self._read_at
             piece = Piece(way.target, start, stop, records, source, segment, size, way.tag, read_at, odd, places or ())
-            self._pieces.setdefault(cursor.output, []).append(piece)
-            is_full = is_full or stop >= self._sizes[cursor.output]
+            self._keep(cursor.output, piece)
         if len(written) < len(generation.cursors):
             self._leave(generation, end, written[0][-1])
         generation.is_split = False
-        if is_full:
-            self.end()
-            self._look_for_room()
 
     @staticmethod
     def _leave(generation: Generation, end: int, said: Said) -> None:
@@ -159,12 +204,6 @@ class Sweep:
         for cursor in generation.cursors.values():
             if cursor.position < end:
                 cursor.take(end, state=State(said[3] or b""), fates={UNMATCHED: said[1]}, records=0)
-
-
-def _news(generation: Generation, position: int, end: int) -> bytes | None:
-    """What was read of it already, when its size was asked for."""
-    news, generation.news = generation.news, None
-    return news[1] if news is not None and news[0] == position and len(news[1]) == end - position else None
 
 
 def _is_ordinary(generation: Generation) -> bool:
@@ -181,16 +220,18 @@ def _is_ordinary(generation: Generation) -> bool:
     )
 
 
-def _is_free(cursor: Cursor, generation: Generation) -> bool:
-    """It stands right behind a record, all before it is read, and nothing in front of it may have been sent before."""
-    state = cursor.state
-    if cursor.ahead or state.inside or state.cut:
+def _is_free(cursor: Cursor) -> bool:
+    """It stands right behind a record, and nothing in front of it may have been sent before."""
+    _, inside, cut = cursor.state
+    if cursor.ahead or inside or cut:
         return False
-    if cursor.sent_before is not None and cursor.position < cursor.sent_before.end:
-        return False
-    before = generation.previous
-    older = before.cursors.get(cursor.output) if before is not None else None
-    return older is None or before is None or older.position >= before.end
+    return cursor.sent_before is None or cursor.position >= cursor.sent_before.end
+
+
+def _is_past(before: Generation, output: str) -> bool:
+    """It has read all of the file before."""
+    older = before.cursors.get(output)
+    return older is None or older.position >= before.end
 
 
 def _write(data: bytes, end: int, takers: Sequence[Taker], known: int) -> Sequence[Written]:

@@ -11,17 +11,17 @@ class Turns:
     """A queue in which every file stands once at most. What cannot be read leaves it, and comes back when told to."""
 
     def __init__(self) -> None:
-        self._ready: deque[Generation] = deque()
+        self.ready: deque[Generation] = deque()  # to be looked at; `add` and `next` change it
         self._queued: set[int] = set()
         self._blocked: dict[str, dict[int, Generation]] = {}  # by output: would be read if it had room
         self._timers: dict[int, tuple[float, asyncio.Handle]] = {}  # with its time on the loop's clock
         self._wake = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._ready)
+        return len(self.ready)
 
     def __repr__(self) -> str:
-        return f"<Turns: {len(self._ready)} ready, {sum(map(len, self._blocked.values()))} blocked>"
+        return f"<Turns: {len(self.ready)} ready, {sum(map(len, self._blocked.values()))} blocked>"
 
     @property
     def is_blocked(self) -> bool:
@@ -32,18 +32,18 @@ class Turns:
         """At the end, unless it stands in the queue already."""
         if generation.id not in self._queued:
             self._queued.add(generation.id)
-            self._ready.append(generation)
+            self.ready.append(generation)
             self._wake.set()
 
     def next(self) -> Generation:
         """The first one; it leaves the queue."""
-        generation = self._ready.popleft()
+        generation = self.ready.popleft()
         self._queued.discard(generation.id)
         return generation
 
     async def wait(self) -> None:
         """Returns when somebody is ready."""
-        while not self._ready:
+        while not self.ready:
             self._wake.clear()
             await self._wake.wait()
 

@@ -165,7 +165,7 @@ class _Object:
     def ranges(self) -> Mapping[int, Ranges]:
         return {}
 
-    def answer(self, records: int, *, rejected_bytes: int = 0, fate: str = DELIVERED) -> None:  # noqa: ARG002
+    def answer(self, records: int, rejected_bytes: int = 0, fate: str = DELIVERED) -> None:  # noqa: ARG002
         self.open_records -= records
         self.is_whole = self.is_whole and not rejected_bytes
 

@@ -143,5 +143,5 @@ class _Fate:
     def ranges(self) -> Mapping[int, Ranges]:
         return {self.generation: ((self.letter.begin, self.letter.end),)}
 
-    def answer(self, records: int, *, rejected_bytes: int = 0, fate: str = DELIVERED) -> None:  # noqa: ARG002
+    def answer(self, records: int, rejected_bytes: int = 0, fate: str = DELIVERED) -> None:  # noqa: ARG002
         self.is_taken = not rejected_bytes

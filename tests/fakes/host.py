@@ -28,7 +28,7 @@ class FakeSpan:
     def ranges(self) -> Mapping[int, Ranges]:
         return {self.generation: (self.extent,)}
 
-    def answer(self, records: int, *, rejected_bytes: int = 0, fate: str = "delivered") -> None:
+    def answer(self, records: int, rejected_bytes: int = 0, fate: str = "delivered") -> None:
         """Nothing is kept: the state's sums are made from what outputs report."""
 
 

@@ -364,14 +364,19 @@ class Catalog:
             generation.news = None
         self._with_news.clear()
         found, others = ((), generations) if self._is_crowded() else look_at_ends(generations)
-        for generation, size, news in found:
+        with_news, changed = self._with_news, self._listener.changed
+        for generation, end in found:
+            if end is None:
+                self.look(generation)
+                continue
+            size, news = end
             if size > generation.size:
                 if news is not None:
                     generation.news = generation.size, news
-                    self._with_news.append(generation)
+                    with_news.append(generation)
                 generation.size, generation.has_grown = size, True
             if generation.has_unread():
-                self._listener.changed(generation)
+                changed(generation)
         for generation in others:
             self.look(generation)
 

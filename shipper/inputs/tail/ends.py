@@ -4,7 +4,7 @@ It is for the usual: a plain file that is open, whose head is known whole, has b
 nothing native was built, `Catalog.look` finds out what has happened.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from shipper import native
 from shipper.inputs.tail.files import PlainFile
@@ -14,14 +14,16 @@ from shipper.inputs.tail.identity import FINGERPRINT_BYTES
 NEWS_BYTES = 8 * 1024  # of one file, kept for whoever reads it next: as much as a sweep takes of it
 ALL_NEWS_BYTES = 64 * 1024  # likewise
 
-# A file, its size, and what it has beyond the size that was known, if that is little.
-End = tuple[Generation, int, bytes | None]
+# A file's size, and what it has beyond the size that was known, if that is little.
+End = tuple[int, bytes | None]
 
 
-def look_at_ends(generations: Iterable[Generation]) -> tuple[Sequence[End], Sequence[Generation]]:
-    """-> files of which nothing else can have happened than that they have grown, and all others."""
+def look_at_ends(
+    generations: Iterable[Generation],
+) -> tuple[Iterable[tuple[Generation, End | None]], Iterable[Generation]]:
+    """-> files of which, where they have an `End`, nothing else can have happened than that they have grown; others."""
     if native.MODULE is None:
-        return (), list(generations)
+        return (), generations
     usual: list[Generation] = []
     asked: list[tuple[int, int, int]] = []
     others: list[Generation] = []
@@ -33,10 +35,5 @@ def look_at_ends(generations: Iterable[Generation]) -> tuple[Sequence[End], Sequ
             asked.append((file.fd, generation.size, fitted[1]))
         else:
             others.append(generation)
-    found: list[End] = []
-    for generation, end in zip(usual, native.MODULE.look_at_ends(asked, NEWS_BYTES, ALL_NEWS_BYTES), strict=True):
-        if end is not None:
-            found.append((generation, *end))
-        else:
-            others.append(generation)
-    return found, others
+    ends = native.MODULE.look_at_ends(asked, NEWS_BYTES, ALL_NEWS_BYTES)
+    return zip(usual, ends, strict=True), others

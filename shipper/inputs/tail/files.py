@@ -56,6 +56,8 @@ class OpenFile(Protocol):
 
 
 class PlainFile:
+    __slots__ = ("device", "fd", "inode")
+
     is_gzip = False
     measurement = None
 

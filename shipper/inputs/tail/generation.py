@@ -110,7 +110,7 @@ class Generation:
         return State(self.first_seen)
 
     def has_unread(self) -> bool:
-        end = self.end
+        end = self.size if self.limit is None else self.end
         for cursor in self.cursors.values():  # noqa: SIM110  asked for each line of a quiet file
             if cursor.position < end:
                 return True
@@ -221,8 +221,11 @@ class Generation:
         confirmed to its end at most times.
         """
         if self.has_grown and not self.is_dirty:
-            told = (max(c.acked, c.acked_ahead[-1][1] if c.acked_ahead else 0) for c in self.all_cursors())
-            self.is_dirty = self.size > max(told, default=0)
+            for cursor in self.all_cursors():
+                if self.size <= cursor.acked or (cursor.acked_ahead and self.size <= cursor.acked_ahead[-1][1]):
+                    break
+            else:
+                self.is_dirty = True
         self.has_grown = False
         return self.is_dirty
 
@@ -268,7 +271,7 @@ def cursor_row(cursor: Cursor) -> CursorRow:
         ahead=cursor.acked_ahead,
         last_time=state.last_time.decode(),
         inside=state.inside.decode(),
-        cut=tuple(s.decode() for s in state.cut),
+        cut=tuple(s.decode() for s in state.cut) if state.cut else (),
         fates=dict(cursor.fates),
         unheard=cursor.unheard,
         parked_at=cursor.parked_at,

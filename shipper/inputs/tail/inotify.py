@@ -9,7 +9,7 @@ import enum
 import errno
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 READ_BYTES = 1 << 16
@@ -44,12 +44,13 @@ class Event(NamedTuple):
 Batch = set[tuple[Change, str]]
 
 
-def split_events(data: bytes) -> Iterator[bytes]:
-    at = 0
+def split_events(data: bytes) -> list[bytes]:
+    events, at, size_of = list[bytes](), 0, _SIZE.unpack_from
     while at < len(data):
         begin = at
-        at += _EVENT.size + _SIZE.unpack_from(data, at + _SIZE_AT)[0]
-        yield data[begin:at]
+        at += _EVENT.size + size_of(data, at + _SIZE_AT)[0]
+        events.append(data[begin:at])
+    return events
 
 
 def parse_event(raw: bytes) -> Event:
@@ -102,8 +103,9 @@ class Inotify:
                 data = os.read(self._fd, READ_BYTES)
             except BlockingIOError:
                 return batch
+            meant = self._lines.get
             for raw in split_events(data):
-                told = self._lines.get(raw)
+                told = meant(raw)
                 if told is None:
                     self._take(raw, batch)
                 else:

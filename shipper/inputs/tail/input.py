@@ -162,7 +162,7 @@ class TailInput:
         by_path, grown = self.catalog.by_path, list[Generation]()
         for change, path in batch:
             known = by_path.get(path)
-            if known is not None and change == _MODIFIED:
+            if known is not None and change is _MODIFIED:
                 grown.append(known)
             elif change == Change.begun:
                 folders |= self._expect(path, since)
