@@ -128,8 +128,8 @@ class Sweep:
 
     def _takers(self, generation: Generation) -> Sequence[Taker]:
         """The outputs that take all of it; none where any does not stand, or take, as the others do."""
-        prepared, takers, first = self._plans.of(generation), list[Taker](), None
-        before, bodies = generation.previous, self._bodies
+        takers: list[Taker] = []
+        prepared, bodies, before, first = self._plans.of(generation), self._bodies, generation.previous, None
         for name, cursor in generation.cursors.items():
             body = bodies.get(name)
             if body is None or not _is_free(cursor):

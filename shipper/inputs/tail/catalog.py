@@ -375,7 +375,8 @@ class Catalog:
                     generation.news = generation.size, news
                     with_news.append(generation)
                 generation.size, generation.has_grown = size, True
-            if generation.has_unread():
+                changed(generation)
+            elif generation.has_unread():
                 changed(generation)
         for generation in others:
             self.look(generation)
