@@ -247,7 +247,7 @@ class OutputWorker:
         """
         if not recycle(body):
             return
-        if is_fresh(self._open.body) and not self._is_held:
+        if not self._is_held and is_fresh(self._open.body):  # asked for its size, it would wait for the thread
             self._open.body = body
         elif len(self._spare) + len(self._sealed) + self._active < self.output.concurrency:
             self._spare.append(body)

@@ -57,6 +57,7 @@ class Pump:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="read and encode")
         self._full_since: dict[str, float] = {}
         self._at_work = asyncio.Lock()
+        self._growth = 1.0  # bytes of documents for each that was read, as a thread found it last
 
     def __repr__(self) -> str:
         return f"<Pump: {self._turns}>"
@@ -103,7 +104,7 @@ class Pump:
             return False
         self.is_paused = False
         while jobs:
-            done = await self._round(jobs)
+            done = await self._round(self._fitting(jobs))
             jobs = jobs[done:]
         self.last_progress = self._clock()
         return True
@@ -128,6 +129,7 @@ class Pump:
             finally:
                 for worker in holders:
                     worker.release()
+            self._growth = next((job.draft.growth for job in jobs[:done] if job.draft is not None), self._growth)
             since = self._clock()
             for job in sorted(jobs[:done], key=_is_to_be_encoded):
                 self.process(job)
@@ -138,6 +140,16 @@ class Pump:
             for worker in holders:
                 worker.cut()
         return done
+
+    def _fitting(self, jobs: list[Job]) -> list[Job]:
+        """So many as are expected to fill a batch: what else is drafted would be drafted in vain."""
+        workers = [worker for worker in self._workers.values() if worker.room_bytes > 0]
+        room = float(min((worker.batch_bytes - worker.filled_bytes for worker in workers), default=0))
+        for number, job in enumerate(jobs):
+            if number and room <= 0:
+                return jobs[:number]
+            room -= self._growth * job.length
+        return jobs
 
     def _draft(self, jobs: Sequence[Job]) -> list[OutputWorker]:
         """Lets the thread that reads also encode, where it may. -> the workers into whose batches it will write."""
