@@ -210,10 +210,9 @@ fn look_at_ends<'py>(
 ) -> Vec<Option<(u64, Option<Bound<'py, PyBytes>>)>> {
     let mut left = budget;
     let found: Vec<Option<End>> = py.detach(|| {
-        let mut room = vec![0; most + 1]; // what fills it may go on
+        let mut room = vec![0; most];
         let look_at = |&(descriptor, known, mark): &(RawFd, u64, u64)| {
-            let wanted = if left == 0 { 0 } else { most.min(left) + 1 };
-            let end = look(&borrowed(descriptor), known, mark, &mut room[..wanted]);
+            let end = look(&borrowed(descriptor), known, mark, &mut room[..most.min(left)]);
             left -= end.as_ref().and_then(|end| end.news.as_ref()).map_or(0, Vec::len);
             end
         };
