@@ -16,8 +16,9 @@ help:  ## this list
 demo: $(INSTALLED)  ## ships a small simulated node for some seconds, and shows what arrived where
 	@$(BIN)/python -m benchmarks.demo
 
-test: lint native-test  ## linters, types, layers, and every test whose server is installed
-	@$(BIN)/pytest || { echo "make test: FAILED, see above"; exit 1; }
+WORKERS ?= 0
+test: lint native-test  ## linters, types, layers, and every test whose server is installed; WORKERS=auto: side by side
+	@$(BIN)/pytest --numprocesses $(WORKERS) --dist loadscope || { echo "make test: FAILED, see above"; exit 1; }
 	@echo "make test: PASSED (skipped tests, if any, are counted in the line above, each with its reason before it)"
 
 lint: $(INSTALLED) native-lint  ## ruff, mypy and the layers' contract; clippy and rustfmt where cargo is

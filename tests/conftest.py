@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Generator
+from importlib.util import find_spec
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -38,6 +39,8 @@ pytest_plugins = [
     "tests.servers.prometheus",
     "tests.servers.seaweedfs",
 ]
+if find_spec("xdist"):  # one process is enough for tests
+    pytest_plugins.append("tests.side_by_side")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

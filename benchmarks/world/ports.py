@@ -3,9 +3,15 @@
 import random
 import socket
 
-_PORTS = range(12_000, 32_000)  # below those that the kernel gives to clients
+_ports = range(12_000, 32_000)  # below those that the kernel gives to clients
 _given: set[int] = set()
 _random = random.SystemRandom()  # whoever seeds `random` does not decide this
+
+
+def keep_to_share(index: int, *, of: int) -> None:
+    """Where several processes ask side by side, each gives the ports of its own share: none knows of the others'."""
+    global _ports  # noqa: PLW0603 - it is the process's
+    _ports = _ports[index % of :: of]
 
 
 def free_port() -> int:
@@ -15,7 +21,7 @@ def free_port() -> int:
     None comes twice: who has asked for one may not listen yet, or may be about to listen again.
     """
     while True:
-        port = _random.choice(_PORTS)
+        port = _random.choice(_ports)
         if port in _given:
             continue
         _given.add(port)
