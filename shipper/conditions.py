@@ -7,8 +7,9 @@ record. So `decide` has four answers, and only NEEDS_RECORD makes a chunk take t
 import enum
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 NAMED_SUBJECTS = ("label", "annotation", "field")
 PLAIN_SUBJECTS = ("namespace", "pod", "container", "stream", "tag", "path", "message")
@@ -40,8 +41,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else str(value)
 
 
-@dataclass(frozen=True)
-class Test:
+class Test(msgspec.Struct, frozen=True):
     subject: str
     name: str  # of the label, annotation or field; "" for plain subjects
     test: str
@@ -74,24 +74,21 @@ def _first_of(order: tuple[Answer, ...], answers: list[Answer]) -> Answer:
     return min(answers, key=order.index)
 
 
-@dataclass(frozen=True)
-class All:
+class All(msgspec.Struct, frozen=True):
     parts: tuple["Condition", ...]
 
     def decide(self, look: Subject) -> Answer:
         return _first_of((Answer.NO, *_OPEN, Answer.YES), [part.decide(look) for part in self.parts])
 
 
-@dataclass(frozen=True)
-class AnyOf:
+class AnyOf(msgspec.Struct, frozen=True):
     parts: tuple["Condition", ...]
 
     def decide(self, look: Subject) -> Answer:
         return _first_of((Answer.YES, *_OPEN, Answer.NO), [part.decide(look) for part in self.parts])
 
 
-@dataclass(frozen=True)
-class Not:
+class Not(msgspec.Struct, frozen=True):
     part: "Condition"
 
     def decide(self, look: Subject) -> Answer:

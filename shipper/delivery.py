@@ -6,8 +6,9 @@ neither retry nor count.
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+import msgspec
 
 from shipper.body import Body, view_of
 from shipper.record import Extent, Ranges, Source
@@ -30,8 +31,7 @@ class Span(Protocol):
         """So many of its records have their fate; `rejected_bytes` of the log file are dead letters."""
 
 
-@dataclass(slots=True)
-class Piece:
+class Piece(msgspec.Struct):
     """Documents of one chunk within a batch: `body[start:end]`, `records` of them, in order."""
 
     target: str  # index, key or path: the output's template, rendered ({id} is left as it is)
@@ -43,27 +43,25 @@ class Piece:
     source_bytes: int  # what these records took in the log file, lines and all: the ledger's measure
     tag: str = ""
     read_at: float = 0.0  # time.monotonic() of the read, for the latency histogram
-    odd_sizes: Mapping[int, int] = field(
-        default_factory=dict
-    )  # begin -> bytes in the file, where it is not end - begin
+    # begin -> bytes in the file, where it is not end - begin
+    odd_sizes: Mapping[int, int] = msgspec.field(default_factory=dict)
     places: Sequence[Extent] = ()  # of each record, where no id tells
 
 
-@dataclass(slots=True)
-class Batch:
+class Batch(msgspec.Struct):
     """What one request carries. `body` is complete, newline-terminated documents (with action lines for a bulk)."""
 
     body: Body
     pieces: list[Piece]
     records: int
     lines_per_record: int = 1
-    created: float = field(default_factory=time.monotonic)
+    created: float = msgspec.field(default_factory=time.monotonic)
     attempts: int = 0
-    memo: dict[str, Any] = field(default_factory=dict)  # an output's own notes from one attempt to the next
+    memo: dict[str, Any] = msgspec.field(default_factory=dict)  # an output's own notes from one attempt to the next
     # time.time() of the first attempt of which nobody knows whether it was applied; None: it was not. An output that
     # can ask its destination does so before it sends such a batch, and sets this to None.
     uncertain_since: float | None = None
-    targets: set[str] = field(default_factory=set)  # of its pieces, where their number is bounded
+    targets: set[str] = msgspec.field(default_factory=set)  # of its pieces, where their number is bounded
 
     def documents(self) -> list[bytes]:
         """One entry a record: its lines, newlines included. Only for the paths on which something failed."""
@@ -72,8 +70,7 @@ class Batch:
         return [b"\n".join(lines[i : i + step]) + b"\n" for i in range(0, self.records * step, step)]
 
 
-@dataclass(frozen=True, slots=True)
-class Rejection:
+class Rejection(msgspec.Struct, frozen=True):
     """A record that the destination will never take. `index` counts records within the batch."""
 
     index: int
@@ -81,8 +78,7 @@ class Rejection:
     detail: str = ""  # the destination's own words
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True):
     """The fate of every record of a batch: what is neither in `retry` nor in `rejected` is delivered.
 
     `spooled`: delivered means on this node's disk so far; the output reports the rest when it is uploaded.

@@ -11,15 +11,14 @@
 A library's own exceptions are translated into these once, at the seam, with `from exc`.
 """
 
-from dataclasses import dataclass
+import msgspec
 
 
 class ShipperError(Exception):
     """Base of all; its text is a sentence for a person."""
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(msgspec.Struct, frozen=True):
     """One thing that is wrong in a configuration file. Lines and columns count from 1."""
 
     file: str

@@ -1,11 +1,11 @@
 """The answer to a probe."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(msgspec.Struct, frozen=True):
     """`reasons` say why it is not `ok`, a sentence each; they are shown to whoever asks, so no secrets."""
 
     ok: bool

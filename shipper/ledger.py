@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
+
 from shipper.record import START, Ranges, State
 
 DELIVERED, SPOOLED, UNMATCHED = "delivered", "spooled", "unmatched"
@@ -65,8 +67,7 @@ class Segment:
         self.cursor.answer(self, records, rejected_bytes, fate)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SeamSpan:
+class SeamSpan(msgspec.Struct, frozen=True, eq=False):
     """One record that begins in one file and ends in the next: both segments hear of its fate, each with its bytes."""
 
     old: Segment
@@ -89,8 +90,7 @@ class SeamSpan:
         self.new.answer(records, rejected_bytes=self.new_bytes if rejected_bytes else 0, fate=fate)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class BesideSpan:
+class BesideSpan(msgspec.Struct, frozen=True, eq=False):
     """Records of the old file that are sent with one that goes on in the new file: both segments wait for them all."""
 
     old: Segment

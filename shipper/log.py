@@ -12,9 +12,9 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TextIO
 
+import msgspec
 import orjson
 
 PASSED_PER_WINDOW = 5
@@ -65,8 +65,7 @@ def set_level(level: str) -> None:
         logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(msgspec.Struct, frozen=True):
     """A log record, apart from its form."""
 
     time: float  # seconds since the epoch
@@ -92,8 +91,7 @@ class Line:
         return {name: str(self.fields[name]) for name in KEY_FIELDS if name in self.fields}
 
 
-@dataclass(slots=True)
-class _Window:
+class _Window(msgspec.Struct):
     ends: float
     first: Line
     seen: int = 0

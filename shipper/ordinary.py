@@ -13,10 +13,11 @@ gives the same bytes and the same summary, or none.
 import io
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from itertools import accumulate, compress, count
 from operator import itemgetter, not_
 from typing import Any
+
+import msgspec
 
 from shipper.body import append
 from shipper.content import SEPARATORS, Suspects, escape, object_content, suspects_of
@@ -51,8 +52,7 @@ _LAST = itemgetter(-1)
 _BRACE = ord("}")
 
 
-@dataclass(slots=True)
-class _Rows:
+class _Rows(msgspec.Struct):
     """Lines, and then records, by columns."""
 
     begins: list[int]
@@ -61,7 +61,7 @@ class _Rows:
     labels: list[bytes | None]
     contents: list[bytes]
     longest: int  # bytes of a line or record, at most
-    odd_sizes: dict[int, int] = field(default_factory=dict)  # begin -> bytes, of records that others stand in
+    odd_sizes: dict[int, int] = msgspec.field(default_factory=dict)  # begin -> bytes, of records that others stand in
     joined: int = 0
 
     def __len__(self) -> int:

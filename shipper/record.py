@@ -5,9 +5,10 @@ records exist as columns (shipper.encode) or as document bytes; there is no clas
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import NamedTuple, NewType
+
+import msgspec
 
 Tag = NewType("Tag", str)
 Offset = NewType("Offset", int)  # position of the next byte to read, decompressed
@@ -30,8 +31,7 @@ class State(NamedTuple):
 START = State()
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(msgspec.Struct, frozen=True):
     """Where the records of a log file come from, as far as its path tells: never lost, whatever the API says.
 
     `path` is that of the live file, without a rotation's suffix. `namespace` and what follows it are None for a file

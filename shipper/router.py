@@ -11,7 +11,6 @@ those that records decide, and those that metadata decides.
 import enum
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any
 
@@ -55,8 +54,7 @@ def first_fitting(patterns: Sequence[str], tags: Sequence[str]) -> str:
     return next((tag for tag in tags if fits(patterns, (tag,))), tags[0] if tags else "")
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """What the router knows of an output."""
 
     name: str
@@ -64,8 +62,7 @@ class Route:
     target: Template
 
 
-@dataclass(slots=True)
-class Subject:
+class Subject(msgspec.Struct):
     """Answers conditions and templates for one container, and for one record of it when there is one."""
 
     source: Source
@@ -101,20 +98,19 @@ class Subject:
         return source.value(kind)
 
 
-@dataclass(slots=True)
-class Plan:
+class Plan(msgspec.Struct):
     """What happens to the records of one container, as far as it is known now."""
 
     tags: tuple[str, ...]  # before `rest`
     subject: Subject
-    choices: Mapping[str, Choice] = field(default_factory=dict)
+    choices: Mapping[str, Choice] = msgspec.field(default_factory=dict)
     merge_json: bool = False
     keep_message: bool = False
     dropped: tuple[str, str] | None = None  # filter, reason: all of them
     rest: tuple[FilterConfig, ...] = ()  # what must be asked for each record
     is_waiting: bool = False  # records may wait for labels that only enrich them, for the kubernetes filter's `wait`
     metadata: Metadata | Lookup = Lookup.UNKNOWN
-    routes: Mapping[str, Route] = field(default_factory=dict)
+    routes: Mapping[str, Route] = msgspec.field(default_factory=dict)
 
     def candidates(self, bodies: Bodies) -> Places:
         """Records for which `route` may say anything but the plan's own tags."""
@@ -163,8 +159,7 @@ def _both(one: Answer, other: Answer) -> Answer:
     return min(one, other, key=order.index)
 
 
-@dataclass(slots=True)
-class _Draft:
+class _Draft(msgspec.Struct):
     """What the filters so far do to a container's records."""
 
     subject: Subject

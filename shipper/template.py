@@ -8,9 +8,10 @@ import datetime as dt
 import re
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
+
+import msgspec
 
 Style = Literal["index", "key", "path", "tag"]
 Values = Callable[[str, str], str | None]  # ("label", "app") -> its value; ("namespace", "") -> ...
@@ -71,8 +72,7 @@ def _index_name(rendered: str, *, own_dot: bool) -> str:
     return UNKNOWN if name in ("", ".", "..") else name
 
 
-@dataclass(frozen=True)
-class Template:
+class Template(msgspec.Struct, frozen=True, dict=True):
     """Parsed once; `parts` alternate literal text and (placeholder, name)."""
 
     text: str

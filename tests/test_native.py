@@ -1,6 +1,5 @@
 """Both twins of `encode` give the same bytes and summaries for any chunk; ordinary ones the native twin does itself."""
 
-import dataclasses
 import os
 import shutil
 import subprocess
@@ -8,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -41,7 +41,7 @@ def plain(summary: Summary | None) -> dict[str, Any] | None:
     """As values that compare."""
     if summary is None:
         return None
-    return dataclasses.asdict(dataclasses.replace(summary, places=())) | {"places": list(summary.places)}
+    return msgspec.structs.asdict(msgspec.structs.replace(summary, places=())) | {"places": list(summary.places)}
 
 
 def both_ways(

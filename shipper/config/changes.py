@@ -1,7 +1,6 @@
 """What one configuration asks for that another did not: what a reload has to touch, and what it must leave alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -13,8 +12,7 @@ from shipper.outputs.config import OutputConfig
 NEEDS_RESTART = ("state_dir", "http")  # keys of `service`
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigChanges:
+class ConfigChanges(msgspec.Struct, frozen=True):
     """`config` is what can be in force without a restart; names are those of components."""
 
     config: Config
@@ -22,7 +20,7 @@ class ConfigChanges:
     inputs: frozenset[str] = frozenset()  # likewise
     metadata: bool = False  # the kubernetes filter is another one
     said: tuple[str, ...] = ()  # all that differs, as a person would name it
-    needs_restart: tuple[str, ...] = field(default=())
+    needs_restart: tuple[str, ...] = msgspec.field(default=())
 
 
 def compare(old: Config, new: Config) -> ConfigChanges:

@@ -5,7 +5,6 @@ Loader, dump, JSON schema and reference page all go by these shapes, so that the
 
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -16,52 +15,43 @@ from shipper.template import Template
 from shipper.values import Doc, Kind, Placeholders, Secret
 
 
-@dataclass(frozen=True, eq=False)  # typing hashes its annotations, and a table has no hash
-class Types:
+class Types(msgspec.Struct, frozen=True, eq=False):  # typing hashes its annotations, and a table has no hash
     """Marks a base class whose `type` key chooses among models: `noun` is what a person calls them."""
 
     noun: str
     table: Mapping[str, type[msgspec.Struct]]
 
 
-@dataclass(frozen=True)
-class Scalar:
+class Scalar(msgspec.Struct, frozen=True):
     kind: str  # string, boolean, integer, any, or the name of a values.Kind
 
 
-@dataclass(frozen=True)
-class SecretText:
+class SecretText(msgspec.Struct, frozen=True):
     pass
 
 
-@dataclass(frozen=True)
-class TemplateText:
+class TemplateText(msgspec.Struct, frozen=True):
     placeholders: tuple[str, ...]
     required: str
 
 
-@dataclass(frozen=True)
-class When:
+class When(msgspec.Struct, frozen=True):
     pass
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True):
     words: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class ListOf:
+class ListOf(msgspec.Struct, frozen=True):
     item: "Shape"
 
 
-@dataclass(frozen=True)
-class MapOf:
+class MapOf(msgspec.Struct, frozen=True):
     value: "Shape"
 
 
-@dataclass(frozen=True)
-class Model:
+class Model(msgspec.Struct, frozen=True):
     """`like`: what the whole mapping is by default, and so the defaults of its keys where only some are written."""
 
     model: type[msgspec.Struct]
@@ -71,18 +61,17 @@ class Model:
         if self.like is None:
             return fields_of(self.model)
         return tuple(
-            replace(field, make_default=partial(getattr, self.like, field.name)) for field in fields_of(self.model)
+            msgspec.structs.replace(field, make_default=partial(getattr, self.like, field.name))
+            for field in fields_of(self.model)
         )
 
 
-@dataclass(frozen=True)
-class ByType:
+class ByType(msgspec.Struct, frozen=True):
     noun: str
     table: Mapping[str, type[msgspec.Struct]]
 
 
-@dataclass(frozen=True)
-class ChoiceOr:
+class ChoiceOr(msgspec.Struct, frozen=True):
     """One of some words, or a mapping."""
 
     choice: Choice
@@ -92,8 +81,7 @@ class ChoiceOr:
 Shape = Scalar | SecretText | TemplateText | When | Choice | ListOf | MapOf | Model | ByType | ChoiceOr
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(msgspec.Struct, frozen=True):
     name: str
     shape: Shape
     doc: str
@@ -120,7 +108,7 @@ def _field(info: msgspec.structs.FieldInfo, hint: Any) -> Field:
     doc = next(mark.text for mark in hint.__metadata__ if isinstance(mark, Doc))
     shape = shape_of(hint)
     if isinstance(shape, Model) and isinstance(info.default, msgspec.Struct):
-        shape = replace(shape, like=info.default)
+        shape = msgspec.structs.replace(shape, like=info.default)
     return Field(
         name=info.name,
         shape=shape,

@@ -6,8 +6,9 @@ container's identity and metadata is decided once per chunk (shipper.router); on
 
 import enum
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+import msgspec
 
 from shipper.record import Source
 
@@ -17,13 +18,13 @@ class Lookup(enum.Enum):
     ABSENT = "absent"  # a GET has said so: 404, or another uid under that name; identity is all there will ever be
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True)
-class Metadata:
+class Metadata(msgspec.Struct, frozen=True, weakref=True):
     """What the API says of one container. A new object is made when anything in it changes, so `is` tells a change."""
 
-    document: Mapping[str, Any] = field(default_factory=dict)  # members of "kubernetes" beside the path's identity
-    labels: Mapping[str, str] = field(default_factory=dict)  # all of the pod's, for conditions and templates
-    annotations: Mapping[str, str] = field(default_factory=dict)  # likewise
+    # members of "kubernetes" beside the path's identity
+    document: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    labels: Mapping[str, str] = msgspec.field(default_factory=dict)  # all of the pod's, for conditions and templates
+    annotations: Mapping[str, str] = msgspec.field(default_factory=dict)  # likewise
     excluded: bool = False  # by the exclude annotation
     terminated: bool = False  # this container (of this restart count) has ended, by the pod's status
 

@@ -1,16 +1,16 @@
 """The contract of an output: what it promises, and what the worker promises it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
+
+import msgspec
 
 from shipper.delivery import Batch, Delivery
 from shipper.metrics import Metrics
 from shipper.template import Template
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """One line of `shipper check --online`: what was tried, whether it works, and how to mend it."""
 
     ok: bool

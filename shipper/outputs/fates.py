@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import NamedTuple
+
+import msgspec
 
 from shipper.body import new_body
 from shipper.delivery import Batch, Delivery, Piece, Rejection
@@ -12,8 +13,7 @@ from shipper.delivery import Batch, Delivery, Piece, Rejection
 _OFFSETS = re.compile(rb'"_id":"([^"]*-([0-9a-f]+)-([0-9a-f]+))"')
 
 
-@dataclass(frozen=True, slots=True)
-class Letter:
+class Letter(msgspec.Struct, frozen=True):
     """A rejected record, for the dead letters."""
 
     output: str
@@ -61,14 +61,14 @@ def check_fates(delivery: Delivery, records: int) -> None:
 def subset(batch: Batch, indices: Iterable[int], documents: Sequence[bytes] | None = None) -> Batch:
     """A batch of some of the records, in order, as `documents` have them; its pieces point to the same spans."""
     texts, places = documents or batch.documents(), places_of(batch)
-    out = replace(batch, body=new_body(), pieces=[], records=0, memo=dict(batch.memo))
+    out = msgspec.structs.replace(batch, body=new_body(), pieces=[], records=0, memo=dict(batch.memo))
     for _, group in groupby(indices, lambda i: id(places[i].piece)):
         chosen = list(group)
         piece, start = places[chosen[0]].piece, len(out.body)
         extents = [places[i].extent(texts[i]) for i in chosen]
         out.body += b"".join([texts[i] for i in chosen])
         out.pieces.append(
-            replace(
+            msgspec.structs.replace(
                 piece,
                 start=start,
                 end=len(out.body),

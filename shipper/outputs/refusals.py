@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from dataclasses import dataclass
+
+import msgspec
 
 from shipper.log import fields
 
@@ -13,8 +14,7 @@ MOST_REASONS = 50  # told apart; a destination has few, but nothing bounds them
 OTHERS = "others"
 
 
-@dataclass(slots=True)
-class _Window:
+class _Window(msgspec.Struct):
     """What was not told yet of one reason."""
 
     records: int = 0

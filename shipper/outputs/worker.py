@@ -11,9 +11,10 @@ import random
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Protocol
+
+import msgspec
 
 from shipper.body import Body, is_fresh, new_body, recycle
 from shipper.delivery import Batch, Delivery, Piece, Rejection
@@ -45,8 +46,7 @@ class Letters(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(msgspec.Struct, frozen=True):
     initial_s: float = 0.5
     max_s: float = 30.0
 

@@ -1,8 +1,9 @@
 """Lines of a container's log with what their frame says, as columns; each line still by itself."""
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass, field
 from itertools import compress
+
+import msgspec
 
 from shipper.parsers.lines import FULL, PART, Lines, Piece
 from shipper.parsers.records import parse_error
@@ -14,16 +15,16 @@ UNFRAMED = NO_STREAM + b" " + FULL  # its label
 _WHOLE = Piece(continues=False, goes_on=False)
 
 
-@dataclass(slots=True)
-class Framed:
+class Framed(msgspec.Struct):
     lines: Lines
     times: list[bytes]
     streams: list[bytes]
     tags: list[bytes]  # FULL, PART; b"" for a line without a frame, until it is mended
     bodies: list[bytes]
-    marks: dict[int, bytes] = field(default_factory=dict)
-    labels: dict[int, bytes] = field(default_factory=dict)  # of pieces: stream and tag of their line, `stdout P`
-    ended: set[int] = field(default_factory=set)  # the size limit ends their record here
+    marks: dict[int, bytes] = msgspec.field(default_factory=dict)
+    # of pieces: stream and tag of their line, `stdout P`
+    labels: dict[int, bytes] = msgspec.field(default_factory=dict)
+    ended: set[int] = msgspec.field(default_factory=set)  # the size limit ends their record here
 
     def __len__(self) -> int:
         return len(self.bodies)

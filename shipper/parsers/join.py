@@ -8,9 +8,10 @@ done only for the lines that are parts of something; all others stay in their co
 import re
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
 from operator import sub
 from typing import NamedTuple
+
+import msgspec
 
 from shipper.parsers.framed import NO_STREAM, Framed
 from shipper.parsers.lines import FULL, PART
@@ -31,8 +32,7 @@ def longest_span(limit: int) -> int:
     return 2 * limit + SPAN_BYTES
 
 
-@dataclass(slots=True)
-class Group:
+class Group(msgspec.Struct):
     """Indices of the lines of one record, in order."""
 
     members: list[int]
@@ -48,8 +48,7 @@ class Cut(NamedTuple):
     after: int  # the first line after it; as many as there are: it is not here yet
 
 
-@dataclass(slots=True)
-class Grouping:
+class Grouping(msgspec.Struct):
     """Finds the groups of several lines and those that were cut; all other lines are records by themselves."""
 
     framed: Framed

@@ -1,9 +1,10 @@
 """Cuts a chunk into lines, and too long lines into pieces: the same ones wherever a read began or ended."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import NamedTuple
+
+import msgspec
 
 from shipper.parsers.utf8 import cut_before
 
@@ -19,15 +20,14 @@ class Piece(NamedTuple):
     goes_on: bool  # others follow
 
 
-@dataclass(slots=True)
-class Lines:
+class Lines(msgspec.Struct):
     """Complete lines of a chunk as columns; a too long line is several."""
 
     begins: list[int]
     ends: list[int]  # newlines included
     texts: list[bytes]  # without newline; where all lines have a frame it is enough that there are as many
     end: int  # where the first line begins that is not complete
-    pieces: dict[int, Piece] = field(default_factory=dict)
+    pieces: dict[int, Piece] = msgspec.field(default_factory=dict)
 
 
 def whole_line(_text: bytes, limit: int) -> int:

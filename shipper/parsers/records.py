@@ -2,9 +2,10 @@
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import compress
 from typing import TypeVar
+
+import msgspec
 
 from shipper.record import START, Ranges, State
 
@@ -18,8 +19,7 @@ def parse_error(format_name: str) -> bytes:
     return PARSE_ERROR + b'"%b"' % format_name.encode()
 
 
-@dataclass(slots=True)
-class Records:
+class Records(msgspec.Struct):
     """Complete records of one chunk, in the order of their ends. Offsets are absolute and decompressed."""
 
     begins: Sequence[int] = ()  # of the first line
@@ -28,7 +28,7 @@ class Records:
     times: Sequence[bytes] = ()  # RFC 3339, as written
     streams: Sequence[bytes] = ()  # b"stdout" or b"stderr"; b"stdout" where there are no streams
     bodies: Sequence[bytes] = ()  # the message, without a newline
-    marks: dict[int, bytes] = field(default_factory=dict)  # index -> members to add: ,"truncated":true
+    marks: dict[int, bytes] = msgspec.field(default_factory=dict)  # index -> members to add: ,"truncated":true
     consumed: int = 0  # where the first unfinished record begins
     state: State = START  # for reading on at `consumed`
     ahead: Ranges = ()  # lines beyond `consumed` that belong to these records, or did to earlier ones

@@ -4,7 +4,7 @@ containerd may end the old file with a `P` line and begin the new one with its `
 of the new one are looked at together; what comes out are all records that begin in the old one.
 """
 
-from dataclasses import dataclass
+import msgspec
 
 from shipper.parsers.framed import Framed
 from shipper.parsers.frames import Format, frame_lines, with_new_lines
@@ -14,8 +14,7 @@ from shipper.parsers.records import Records
 from shipper.record import Ranges, State
 
 
-@dataclass(slots=True)
-class Seam:
+class Seam(msgspec.Struct):
     """`records` begin in the old file: their `begins` count there, and so do their `ends` unless they cross."""
 
     records: Records

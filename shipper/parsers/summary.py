@@ -1,14 +1,14 @@
 """What a chunk's records amount to: all that cursors, batches and metrics need to know of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from shipper.parsers.records import PARSE_ERROR, TRUNCATED, Records
 from shipper.record import START, Extent, Ranges, State
 
 
-@dataclass(slots=True)
-class Summary:
+class Summary(msgspec.Struct):
     """Both twins of `encode` give one; it does not grow with the number of ordinary records. Offsets are absolute."""
 
     records: int
@@ -17,7 +17,8 @@ class Summary:
     state: State = START  # for reading on there
     ahead: Ranges = ()  # lines beyond `consumed` that belong to these records, or did to earlier ones
     new_records: int = 0  # those that end beyond what was `known`
-    odd_sizes: Mapping[int, int] = field(default_factory=dict)  # begin -> bytes, of records that others stand in
+    # begin -> bytes, of records that others stand in
+    odd_sizes: Mapping[int, int] = msgspec.field(default_factory=dict)
     places: Sequence[Extent] = ()  # of each record; only where an output has no ids that tell it
     joined: int = 0  # records made of several lines
     truncated: int = 0

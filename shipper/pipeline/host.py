@@ -3,8 +3,9 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
+
+import msgspec
 
 from shipper.checkpoint import Stored
 from shipper.dead_letters import DeadLetter, DeadLetters, Evicted
@@ -16,8 +17,7 @@ from shipper.outputs.fates import Letter
 CountLoss = Callable[[Generation, str, str, int], None]  # generation, output, reason, bytes
 
 
-@dataclass(slots=True)
-class OutputHost:
+class OutputHost(msgspec.Struct):
     """shipper.outputs.base.Host."""
 
     state_dir: str

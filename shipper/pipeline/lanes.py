@@ -8,8 +8,9 @@ choose among records, the same writer writes them.
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
+import msgspec
 from prometheus_client import Counter as Counted
 
 from shipper.delivery import Piece, Span
@@ -298,7 +299,7 @@ class Lanes:
         border = first.position + len(chunk.data)
         records.consumed, records.state, records.ahead = border, first.state, ()
         ends = [border if crosses else end for end, crosses in zip(records.ends, seam.crosses, strict=True)]
-        summary = Summary.of(replace(records, ends=ends), known=chunk.generation.read_to)
+        summary = Summary.of(msgspec.structs.replace(records, ends=ends), known=chunk.generation.read_to)
         self._count_first_read(chunk, summary)
         routed = Routed.of(records, prepared.plan)
         for old, new in zip(chunk.cursors, new_cursors, strict=True):

@@ -1,8 +1,9 @@
 """What is decided once per container: its plan, and the envelopes of its documents. Made anew when metadata changes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
+
+import msgspec
 
 from shipper import native
 from shipper.document import make_envelope, reserved_keys
@@ -24,8 +25,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(msgspec.Struct, frozen=True):
     """How records of one container come into one output, all under one target."""
 
     target: str
@@ -36,17 +36,17 @@ class Way:
     form: NativeForm | None  # where the native twin knows them
 
 
-@dataclass(slots=True)
-class Prepared:
+class Prepared(msgspec.Struct):
     """A plan, and what of its documents is the same for many chunks."""
 
     plan: Plan
     frame: Frame
-    ways: dict[str, Way] = field(default_factory=dict)  # by output that takes all: the last that was asked for
+    ways: dict[str, Way] = msgspec.field(default_factory=dict)  # by output that takes all: the last that was asked for
     is_slim: bool = False  # the plan has forgotten what only envelopes need to know of the metadata
     # for records that do not go that way
-    envelopes: dict[Framing, Envelope] = field(default_factory=dict)
-    targets: dict[tuple[str, bytes], str] = field(default_factory=dict)  # by output and leading part of the time
+    envelopes: dict[Framing, Envelope] = msgspec.field(default_factory=dict)
+    # by output and leading part of the time
+    targets: dict[tuple[str, bytes], str] = msgspec.field(default_factory=dict)
 
 
 class Plans:
@@ -183,7 +183,7 @@ class Plans:
         self, generation: Generation, output: str, time_: bytes, tags: Sequence[str], record: Mapping[str, Any]
     ) -> str:
         """For a template that looks at the record's own fields."""
-        subject = replace(self.of(generation).plan.subject, record=record)
+        subject = msgspec.structs.replace(self.of(generation).plan.subject, record=record)
         return self._render(output, subject, time_, tags)
 
     def _render(self, output: str, subject: Subject, time_: bytes, tags: Sequence[str]) -> str:

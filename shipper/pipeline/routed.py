@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -17,17 +16,16 @@ from shipper.sieve import Bodies
 Tags = tuple[str, ...]
 
 
-@dataclass(slots=True)
-class Routed:
+class Routed(msgspec.Struct):
     """Records, and what the filters that must see them said of each. Without such filters all have the plan's tags."""
 
     records: Records
     plan: Plan
-    tags: list[Tags | None] = field(default_factory=list)  # None in its place: dropped
-    dropped: list[tuple[str, str] | None] = field(default_factory=list)  # filter, reason
-    dropped_bytes: Counter[tuple[str, str]] = field(default_factory=Counter)
-    dropped_records: Counter[tuple[str, str]] = field(default_factory=Counter)
-    _fitting: dict[tuple[Tags, Tags], bool] = field(default_factory=dict)
+    tags: list[Tags | None] = msgspec.field(default_factory=list)  # None in its place: dropped
+    dropped: list[tuple[str, str] | None] = msgspec.field(default_factory=list)  # filter, reason
+    dropped_bytes: Counter[tuple[str, str]] = msgspec.field(default_factory=Counter)
+    dropped_records: Counter[tuple[str, str]] = msgspec.field(default_factory=Counter)
+    _fitting: dict[tuple[Tags, Tags], bool] = msgspec.field(default_factory=dict)
 
     @classmethod
     def of(cls, records: Records, plan: Plan) -> "Routed":

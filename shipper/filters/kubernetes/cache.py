@@ -2,8 +2,9 @@
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
+
+import msgspec
 
 from shipper.filters.base import Lookup, Metadata
 from shipper.filters.kubernetes.metadata import Describer, Labels
@@ -16,8 +17,7 @@ KEEP_RUNS = 2  # answers about older runs of a restarted container are forgotten
 _Key = tuple[str, str, int | None]  # uid of the path, container, restart count
 
 
-@dataclass(slots=True)
-class _Entry:
+class _Entry(msgspec.Struct):
     """A pod is kept packed, which takes a fifth of the memory: most write no log here, and of the others what matters
     stands in the plans of their containers. `answers`: digests of those that were given.
     """
@@ -25,7 +25,7 @@ class _Entry:
     packed: bytes
     namespace: str
     deleted_at: float | None = None
-    answers: dict[_Key, bytes] = field(default_factory=dict)
+    answers: dict[_Key, bytes] = msgspec.field(default_factory=dict)
 
     @property
     def pod(self) -> Pod:

@@ -1,11 +1,11 @@
 """How long things take, in seconds. One place, so that tests can be quicker than a cluster."""
 
-from dataclasses import dataclass
 from random import uniform
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Pace:
+
+class Pace(msgspec.Struct, frozen=True):
     connect_timeout_s: float = 10.0
     request_timeout_s: float = 30.0  # a list without resourceVersion=0 never answers while etcd hangs
     watch_silence_s: float = 150.0  # bookmarks come every minute: after this the connection is taken for dead

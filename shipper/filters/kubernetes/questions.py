@@ -1,7 +1,8 @@
 """Single pods that were looked up and are not known: which one to ask the API for, and when. No I/O, no clock."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+
+import msgspec
 
 from shipper.filters.kubernetes.pace import Pace
 from shipper.record import Source
@@ -9,8 +10,7 @@ from shipper.record import Source
 KEEP_S = 60.0
 
 
-@dataclass(slots=True)
-class Question:
+class Question(msgspec.Struct):
     """`uid` is the path's."""
 
     uid: str

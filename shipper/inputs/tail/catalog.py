@@ -8,9 +8,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Protocol
+
+import msgspec
 
 from shipper.checkpoint import GenerationRow
 from shipper.document import rfc3339
@@ -92,7 +93,7 @@ class Catalog:
     def join(self, generation: Generation, measurement: Measurement | None = None) -> None:
         """A generation that is known already, but was not this input's; the next scan looks for its files."""
         if generation.source.input != self._config.name:
-            generation.source = replace(generation.source, input=self._config.name)
+            generation.source = msgspec.structs.replace(generation.source, input=self._config.name)
             generation.is_dirty = True
         generation.tag = self._tag(generation.source)
         if generation.file is not None:

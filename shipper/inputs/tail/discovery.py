@@ -12,9 +12,10 @@ import re
 import stat
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
+
+import msgspec
 
 from shipper.inputs.tail.paths import Name, name_of, pod_of
 
@@ -36,8 +37,7 @@ class Found(NamedTuple):
     target: str = ""  # where it leads, for a link
 
 
-@dataclass(slots=True)
-class Family:
+class Family(msgspec.Struct):
     """A live path and its rotated siblings, oldest first. The live file may be missing.
 
     `listed_ns`: when their folder was changed last, as long as they are all that it has of them.
@@ -48,14 +48,13 @@ class Family:
     listed_ns: int = -1
 
 
-@dataclass(slots=True)
-class Scan:
+class Scan(msgspec.Struct):
     """`folders`: those whose files were read; a family of one of them that is not here is gone."""
 
-    families: dict[str, Family] = field(default_factory=dict)
-    folders: set[str] = field(default_factory=set)
-    problems: dict[str, str] = field(default_factory=dict)  # path -> why it cannot be read
-    excluded: set[str] = field(default_factory=set)
+    families: dict[str, Family] = msgspec.field(default_factory=dict)
+    folders: set[str] = msgspec.field(default_factory=set)
+    problems: dict[str, str] = msgspec.field(default_factory=dict)  # path -> why it cannot be read
+    excluded: set[str] = msgspec.field(default_factory=set)
 
     def take(self, other: "Scan") -> None:
         """What another scan has found; two patterns may meet in one folder."""

@@ -5,8 +5,9 @@ were compared last; then the fingerprint of the first bytes. A path or an inode 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import msgspec
 
 from shipper.inputs.tail.discovery import Found
 from shipper.inputs.tail.generation import Generation
@@ -19,15 +20,15 @@ class Head(NamedTuple):
     size: int
 
 
-@dataclass(slots=True)
-class Matched:
+class Matched(msgspec.Struct):
     """`known`: generation -> its file now. `new`: files of generations not seen before. `gone`: no file is theirs."""
 
-    known: list[tuple[Generation, Found]] = field(default_factory=list)
-    new: list[Found] = field(default_factory=list)
-    gone: list[Generation] = field(default_factory=list)
-    truncated: list[Generation] = field(default_factory=list)  # overwritten in place: what was unread is nowhere
-    left: list[Found] = field(default_factory=list)  # for another time, since their bytes could not be seen
+    known: list[tuple[Generation, Found]] = msgspec.field(default_factory=list)
+    new: list[Found] = msgspec.field(default_factory=list)
+    gone: list[Generation] = msgspec.field(default_factory=list)
+    # overwritten in place: what was unread is nowhere
+    truncated: list[Generation] = msgspec.field(default_factory=list)
+    left: list[Found] = msgspec.field(default_factory=list)  # for another time, since their bytes could not be seen
 
     @property
     def is_complete(self) -> bool:

@@ -1,6 +1,5 @@
 """What answers at a host: Elasticsearch or OpenSearch, and which version."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -22,8 +21,7 @@ class _Root(msgspec.Struct):
     tagline: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
+class Server(msgspec.Struct, frozen=True):
     flavor: Flavor
     number: str = ""  # empty where `GET /` is not allowed
 

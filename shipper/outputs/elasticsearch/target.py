@@ -4,7 +4,6 @@ Both are one target, `logs-shop-default?routing=cart`, so that whatever is decid
 letters) knows both.
 """
 
-from dataclasses import dataclass
 from functools import cached_property
 
 from shipper.template import Style, Template, Values
@@ -12,8 +11,7 @@ from shipper.template import Style, Template, Values
 _ROUTING = "?routing="  # no index name has a question mark
 
 
-@dataclass(frozen=True)
-class RoutedTemplate(Template):
+class RoutedTemplate(Template, frozen=True):
     routing: Template
 
     @cached_property

@@ -1,10 +1,10 @@
 """The whole filter against the fake API server: what the watch tells, what is asked for, what survives trouble."""
 
 import tracemalloc
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from benchmarks.world.kubernetes_objects import Object
 from shipper.filters.base import Lookup, Metadata

@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from shipper.filters.base import Lookup, Metadata
 from shipper.filters.kubernetes.config import KubernetesApiConfig, KubernetesConfig

@@ -1,10 +1,10 @@
 """Batches and a host for the tests of this output."""
 
-import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import msgspec
 import orjson
 
 from shipper.body import new_body
@@ -65,7 +65,7 @@ def batch_of(
 def subset_of(batch: Batch, indices: Iterable[int]) -> Batch:
     """As the worker makes it, of a batch without pieces."""
     texts, chosen = batch.documents(), tuple(indices)
-    return dataclasses.replace(batch, body=bytearray(b"".join(texts[i] for i in chosen)), records=len(chosen))
+    return msgspec.structs.replace(batch, body=bytearray(b"".join(texts[i] for i in chosen)), records=len(chosen))
 
 
 def plain_batch(count: int, source: bytes = b'{"m":1}') -> Batch:
