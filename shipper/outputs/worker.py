@@ -243,13 +243,14 @@ class OutputWorker:
     def _spare_for_later(self, body: Body) -> None:
         """Keeps its memory, unless it is much more than batches are now, or a cut off request still looks at it.
 
-        And that of no more bodies than are full at a time: else what a short rush has taken would stay for good.
+        And that of no more bodies than are full at a time: else what a short rush has taken would stay for good. One is
+        kept even while many batches wait, since the next batch that is begun needs it.
         """
         if not recycle(body):
             return
         if not self._is_held and is_fresh(self._open.body):  # asked for its size, it would wait for the thread
             self._open.body = body
-        elif len(self._spare) + len(self._sealed) + self._active < self.output.concurrency:
+        elif not self._spare or len(self._spare) + len(self._sealed) + self._active < self.output.concurrency:
             self._spare.append(body)
 
     async def idle(self) -> None:

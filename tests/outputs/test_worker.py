@@ -606,6 +606,32 @@ def test_no_more_bodies_keep_memory_than_can_be_full_at_a_time() -> None:
     clock.run(scenario())
 
 
+def test_a_body_is_used_again_while_many_batches_wait() -> None:
+    async def scenario() -> None:
+        def close(_: Batch) -> Delivery:
+            output.gate.clear()
+            return DELIVERED
+
+        output = FakeOutput(close, concurrency=1)
+        bench = Bench(output)
+        output.gate.clear()
+        async with bench.running():
+            for _ in range(3):
+                bench.fill(1)
+                bench.worker.seal()
+            bench.fill(1)
+            await asyncio.sleep(1)
+            output.gate.set()
+            await asyncio.sleep(1)
+            assert output.sent == [[0], [1]]  # the second is on its way, the third waits
+            bench.worker.seal()
+            assert bench.worker.body is output.batches[0].body
+            output.gate.set()
+            await bench.finish()
+
+    clock.run(scenario())
+
+
 def test_an_open_batch_that_a_thread_writes_to_keeps_its_body() -> None:
     async def scenario() -> None:
         bench = Bench(FakeOutput(concurrency=1))
