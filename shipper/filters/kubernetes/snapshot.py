@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -51,12 +52,25 @@ class SnapshotFile:
 
     def save(self, snapshot: Snapshot | PackedSnapshot) -> None:
         """Raises OSError. A crash at any line leaves the old snapshot, or the new one."""
-        body = msgspec.json.encode(snapshot)
         with self._saving:
             temporary = self._path.with_suffix(".tmp")
             with temporary.open("wb") as file:
-                file.write(body)
+                file.writelines(_pieces(snapshot))
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(self._path)
             sync(self._path.parent)
+
+
+def _pieces(snapshot: Snapshot | PackedSnapshot) -> Iterable[bytes | msgspec.Raw]:
+    """As JSON; what is packed as it is, so that thousands of pods are not in memory once more."""
+    if isinstance(snapshot, Snapshot):
+        yield msgspec.json.encode(snapshot)
+        return
+    head, _, tail = msgspec.json.encode(msgspec.structs.replace(snapshot, pods=[])).partition(b"[]")
+    yield head + b"["
+    for number, pod in enumerate(snapshot.pods):
+        if number:
+            yield b","
+        yield pod
+    yield b"]" + tail
