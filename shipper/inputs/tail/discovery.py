@@ -62,9 +62,10 @@ class Scan(msgspec.Struct):
         self.problems |= other.problems
         self.excluded |= other.excluded
         for live_path, family in other.families.items():
-            known = self.families.setdefault(live_path, Family(live_path, [], family.listed_ns)).files
-            paths = {file.path for file in known}
-            known += [file for file in family.files if file.path not in paths]
+            known = self.families.setdefault(live_path, family).files
+            if known is not family.files:
+                paths = {file.path for file in known}
+                known += [file for file in family.files if file.path not in paths]
 
 
 class Scanner:
@@ -214,13 +215,14 @@ class Scanner:
         if not found and (folder in out.problems or not os.path.isdir(folder)):
             return out if out.problems else None
         out.folders.add(folder)
-        live = {e.name for e in found if fnmatch.fnmatchcase(e.name, pattern)}
+        fits = _glob(pattern)
+        live = {e.name for e in found if fits(e.name)}
         for entry in found:
             name = name_of(entry.name, known=live)
-            if name is None or not (name.live in live or fnmatch.fnmatchcase(name.live, pattern)):
+            if name is None or not (name.live in live or fits(name.live)):
                 continue
             live_path = entry.path if name.is_live else os.path.join(folder, name.live)
-            if any(regex.fullmatch(p) for regex in self._exclude for p in (entry.path, live_path)):
+            if self._exclude and any(regex.fullmatch(p) for regex in self._exclude for p in (entry.path, live_path)):
                 out.excluded.add(live_path)
                 continue
             file = self._look(entry, name, out)
