@@ -191,7 +191,9 @@ class Growth:
 
 
 GROWTHS = (
+    # the hardest case, 100 KB a file; and 1.6 MiB a file, where the kubelet lets each grow to 10 MiB
     Growth("growth-files", "100 to 5,000 files, 512 MiB in all", (Size(512, 100), Size(512, 5000))),
+    Growth("growth-large", "100 to 5,000 files, 8 GiB in all", (Size(820, 10, copies=10), Size(82, 50, copies=100))),
     # the same node of 600 pods: what differs is how much of their logs is there
     Growth(
         "growth-backlog",
