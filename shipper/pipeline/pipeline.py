@@ -348,7 +348,7 @@ class Pipeline:
         async with contextlib.AsyncExitStack() as stack:
             for tail in self.inputs:
                 await stack.enter_async_context(tail.between_scans())
-                await stack.enter_async_context(tail.catalog.measuring)
+                await stack.enter_async_context(tail.catalog.measuring.between_parts())
             await stack.enter_async_context(self.pump.between_rounds())
             yield
 

@@ -23,6 +23,7 @@ from shipper.inputs.tail.generation import Generation, Known
 from shipper.inputs.tail.head import Asked, Opened, close_both, format_of, is_known_yet, name_for_ids, open_all
 from shipper.inputs.tail.identity import FINGERPRINT_BYTES, NO_FINGERPRINT, Fingerprint
 from shipper.inputs.tail.match import Matched, match, unsure
+from shipper.inputs.tail.measuring import Measuring
 from shipper.inputs.tail.paths import folder_of, pod_source
 from shipper.inputs.tail.problems import Problems
 from shipper.metrics import Metrics
@@ -31,8 +32,6 @@ from shipper.record import Source
 log = logging.getLogger(__name__)
 
 NEAR_RESTARTS = 5  # the kubelet removes logs of dead containers but for the last: larger holes are not to be met
-MEASURED_AHEAD_BYTES = 256 * 2**20  # so far before its readers a gzipped file is measured
-MEASURE_AGAIN_S = 0.5
 
 
 class Listener(Protocol):
@@ -76,10 +75,8 @@ class Catalog:
         self._last: dict[str, list[Found]] = {}  # what a family was when it was reconciled
         self._with_news: list[Generation] = []  # of the last look at many
         self._doubtful: set[str] = set()  # folders that a scan should look at soon
-        self._unmeasured: dict[int, tuple[Generation, Measurement]] = {}  # large gzipped files
-        self._measures = asyncio.Event()
         self._now = b""  # when the last files were opened: those that are found together share it
-        self.measuring = asyncio.Lock()  # whoever holds it knows that no thread is at it
+        self.measuring = Measuring(self.problems, changed=listener.changed, finish=self.finish)
 
     def __repr__(self) -> str:
         return f"<Catalog: {len(self.families)} families, {len(self._open)} open files>"
@@ -99,8 +96,7 @@ class Catalog:
         if generation.file is not None:
             self._open[generation.id] = generation
         if measurement is not None:
-            self._unmeasured[generation.id] = generation, measurement
-            self._measures.set()
+            self.measuring.add(generation, measurement)
         self.newest_id = max(self.newest_id, generation.id)
         family = self.families.setdefault(generation.source.path, [])
         family.append(generation)
@@ -436,17 +432,16 @@ class Catalog:
             return
         generation.file = file
         self._open[generation.id] = generation
-        self._measured(generation)
+        self.measuring.end(generation)
         if file.measurement is not None and not file.measurement.is_over:
-            self._unmeasured[generation.id] = generation, file.measurement
-            self._measures.set()
+            self.measuring.add(generation, file.measurement)
 
     def _close_idle(self) -> None:
         """Closes the least recently used files that are on disk still and read to their end."""
         for generation in list(self._open.values()):
             if len(self._open) <= self._open_limit * 9 // 10:
                 return
-            if not generation.has_unread() and not generation.is_deleted and generation.id not in self._unmeasured:
+            if not generation.has_unread() and not generation.is_deleted and generation not in self.measuring:
                 self._close(generation)
 
     def release(self, generation: Generation) -> None:
@@ -463,7 +458,7 @@ class Catalog:
 
     def finish(self, generation: Generation) -> None:
         """Nothing will be appended any more. (Of a file that is measured still, whoever measures it says so.)"""
-        if not generation.is_final and generation.id not in self._unmeasured:
+        if not generation.is_final and generation not in self.measuring:
             generation.is_final = generation.is_dirty = True
             if generation.format is None:
                 generation.format = "text"
@@ -513,54 +508,10 @@ class Catalog:
                 self._listener.changed(generation)
             self.finish(generation)
 
-    # -- large gzipped files -----------------------------------------------------------------------------------------
-
-    async def measure(self) -> None:
-        """Endless. Their sizes grow while they are read, as those of live files do: nobody waits for the whole of one.
-
-        Not far ahead of the readers, so that a bomb costs no more than what is read of it.
-        """
-        while True:
-            await self._measures.wait()
-            is_idle = True
-            for generation, measurement in list(self._unmeasured.values()):
-                if measurement.size - generation.least_position() < MEASURED_AHEAD_BYTES:
-                    is_idle = False
-                    async with self.measuring:
-                        if generation.id in self._unmeasured:
-                            await self._go_on(generation, measurement)
-            if not self._unmeasured:
-                self._measures.clear()
-            elif is_idle:
-                await asyncio.sleep(MEASURE_AGAIN_S)
-
-    async def _go_on(self, generation: Generation, measurement: Measurement) -> None:
-        try:
-            await asyncio.to_thread(measurement.go_on)
-        except OSError as exc:
-            self.problems.note(generation.path, exc.strerror or str(exc))
-            measurement.close()
-        if self._unmeasured.get(generation.id) != (generation, measurement):
-            measurement.close()
-            return
-        if measurement.size > generation.size:
-            generation.size, generation.is_dirty = measurement.size, True
-        if measurement.is_over:
-            self._measured(generation)
-            self.finish(generation)
-        elif generation.has_unread():
-            self._listener.changed(generation)
-
-    def _measured(self, generation: Generation) -> None:
-        """Or it need not be any more."""
-        _, measurement = self._unmeasured.pop(generation.id, (None, None))
-        if measurement is not None:
-            measurement.close()
-
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def _end(self, generation: Generation, reason: str, *, has_gap: bool) -> None:
-        self._measured(generation)
+        self.measuring.end(generation)
         generation.gone_at = generation.gone_at or time.time()
         generation.is_final = generation.is_deleted = generation.is_dirty = True
         generation.is_followed = False  # what there is to say of it is said once
@@ -570,7 +521,7 @@ class Catalog:
     def forget(self, generation: Generation) -> None:
         """Its history is over, or nobody is to read it."""
         self._close(generation)
-        self._measured(generation)
+        self.measuring.end(generation)
         for other in self.families.get(generation.source.path, ()):
             if other.previous is generation:
                 other.previous = None
@@ -585,7 +536,7 @@ class Catalog:
         that are deleted.
         """
         self._open.pop(generation.id, None)
-        _, measurement = self._unmeasured.pop(generation.id, (None, None))
+        measurement = self.measuring.take(generation)
         self._unlist(generation)
         generation.seen = None
         family = self.families.get(generation.source.path, [])

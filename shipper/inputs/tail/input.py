@@ -94,7 +94,7 @@ class TailInput:
         self._tasks += [
             guard.start(self._rescan_for_ever, name=f"rescan {self.name}", endless=True, restart_s=1),
             guard.start(self._look_again, name=f"look again {self.name}", endless=True, restart_s=1),
-            guard.start(self.catalog.measure, name=f"measure {self.name}", endless=True, restart_s=1),
+            guard.start(self.catalog.measuring.run, name=f"measure {self.name}", endless=True, restart_s=1),
         ]
 
     @property

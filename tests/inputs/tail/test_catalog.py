@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from shipper.inputs.tail import catalog, files, head
+from shipper.inputs.tail import catalog, files, head, measuring
 from shipper.inputs.tail.discovery import Family, Scan
 from shipper.inputs.tail.head import Asked, Opened
 from shipper.inputs.tail.input import TailInput
@@ -333,7 +333,7 @@ def bomb(folder: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
 
 async def until_measured(reader: Reader, tail: TailInput) -> None:
     async with TaskGuard() as guard:
-        guard.start(tail.catalog.measure, name="measure", endless=True)
+        guard.start(tail.catalog.measuring.run, name="measure", endless=True)
         await reader.until(lambda: all(g.is_final for g in reader.generations))
         guard.cancel()
 
@@ -353,13 +353,13 @@ async def test_large_gzip_grows_while_it_is_measured_and_is_final_then(
 async def test_large_gzip_is_measured_not_far_ahead_of_its_reader(
     reader: Reader, pods: TailInput, bomb: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalog, "MEASURED_AHEAD_BYTES", 1 << 18)
-    monkeypatch.setattr(catalog, "MEASURE_AGAIN_S", 0.01)
+    monkeypatch.setattr(measuring, "AHEAD_BYTES", 1 << 18)
+    monkeypatch.setattr(measuring, "AGAIN_S", 0.01)
     reader.is_reading = False
     await pods.rescan()
     (generation,) = reader.generations
     async with TaskGuard() as guard:
-        guard.start(pods.catalog.measure, name="measure", endless=True)
+        guard.start(pods.catalog.measuring.run, name="measure", endless=True)
         await reader.until(lambda: generation.size >= 1 << 18)
         ahead = generation.size
         reader.read_all()
