@@ -28,4 +28,4 @@ def test_it_prints_what_its_stage_costs(
 
 
 def test_each_stage_of_the_hot_path_has_one() -> None:
-    assert len(SCRIPTS) == 9
+    assert len(SCRIPTS) == 10
