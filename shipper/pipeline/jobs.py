@@ -8,7 +8,7 @@ from shipper.inputs.tail.generation import Generation
 from shipper.ledger import Cursor
 from shipper.pipeline.drafts import Draft
 
-QUANTUM_BYTES = (512 if native.MODULE is not None else 256) * 1024  # of one read of one file
+QUANTUM_BYTES = (1024 if native.MODULE is not None else 256) * 1024  # of one read of one file
 
 
 @dataclass(slots=True)

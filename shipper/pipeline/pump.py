@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from shipper import native
 from shipper.inputs.tail.generation import Generation, Reading, Stall
 from shipper.ledger import Cursor
 from shipper.log import fields
@@ -25,7 +24,7 @@ from shipper.pipeline.turns import Turns
 
 log = logging.getLogger(__name__)
 
-ROUND_BYTES = (8 if native.MODULE is not None else 4) * QUANTUM_BYTES  # read in one go over several files
+ROUND_BYTES = 4 * QUANTUM_BYTES  # read in one go over several files
 QUANTUM_LINES = 8 * 1024  # of one read: a line of one byte becomes a record with all its metadata around it
 TARGETED_LINES = 1024  # ... where each may have a target of its own, looked for in its fields
 INLINE_BYTES = 64 * 1024  # so little, just written, comes from the page cache faster than a thread wakes up

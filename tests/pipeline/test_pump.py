@@ -17,7 +17,8 @@ from tests.steps import counted_steps
 
 Scenario = Callable[[], Coroutine[Any, Any, None]]
 OTHER = Source("pods", "/var/log/pods/shop_till_v/app/0.log", "shop", "till", "v", "app", 0)
-MUCH = lines(8 * QUANTUM_BYTES // 100)
+LENGTH = 200  # so long that a quantum holds fewer lines than a read may have
+MUCH = lines(8 * QUANTUM_BYTES // LENGTH, length=LENGTH)
 
 
 def timed(scenario: Scenario) -> Callable[[], None]:
@@ -68,7 +69,7 @@ async def test_everything_is_delivered_in_the_order_of_the_file() -> None:
     bench.open(MUCH)
     await bench.finish()
     bench.check()
-    assert list(map(int, messages(bench.outputs["es"]))) == list(range(len(MUCH) // 100))
+    assert list(map(int, messages(bench.outputs["es"]))) == list(range(len(MUCH) // LENGTH))
 
 
 @timed
@@ -310,7 +311,7 @@ async def test_outputs_that_drifted_apart_meet_and_read_together_again() -> None
     (job,) = bench.rounds()
     assert [c.output for c in job.cursors] == ["es", "s3"]
     assert generation.is_split is False
-    assert bench.records() == len(MUCH) // 100 + 1
+    assert bench.records() == len(MUCH) // LENGTH + 1
 
 
 @timed
@@ -425,7 +426,7 @@ async def test_another_timer_of_the_file_does_not_make_it_forget_the_open_record
 
 @timed
 async def test_much_behind_an_open_record_is_given_out_without_waiting_for_growth() -> None:
-    bench = Bench()
+    bench = Bench(limit=2 * QUANTUM_BYTES)  # so long an open record may go on
     count = 3 * QUANTUM_BYTES // len(behind(1))
     bench.open(open_p() + behind(count))
     bench.rounds()
