@@ -60,7 +60,8 @@ class Draft:
     def growth(self) -> float:
         """Bytes of documents for each that was read, in the body that got most."""
         read = self.summary.consumed - self.asked.position if self.summary is not None else 0
-        return max((end - start for start, end in self.bounds), default=0) / read if read else 1.0
+        written = max((end - start for start, end in self.bounds), default=0)
+        return written / read if read and written else 1.0
 
     def write(self, data: bytes, *, is_end: bool) -> None:
         position, state, frame, known, takers = self.asked

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 ROUND_BYTES = 4 * QUANTUM_BYTES  # read in one go over several files
 QUANTUM_LINES = 8 * 1024  # of one read: a line of one byte becomes a record with all its metadata around it
 TARGETED_LINES = 1024  # ... where each may have a target of its own, looked for in its fields
+LEAST_BYTES = 64 * 1024  # of one read, however small batches are
 INLINE_BYTES = 64 * 1024  # so little, just written, comes from the page cache faster than a thread wakes up
 MEET_S = 0.2  # so long outputs at one position wait for the last of them
 HOLD_S = 3.0  # so long an open record keeps back those behind it
@@ -214,10 +215,15 @@ class Pump:
         position = group[0].position
         quantum = max(generation.reading(c.output).quantum for c in group)
         border = next((p for p in stands if p > position), generation.end) if not quantum else generation.end
-        length = min(quantum or QUANTUM_BYTES, min(border, generation.end) - position)
+        length = min(quantum or self._usual_bytes(group), min(border, generation.end) - position)
         is_targeted = any(self._workers[c.output].output.template.needs_record for c in group)
         most_lines = TARGETED_LINES if is_targeted else QUANTUM_LINES
         return Job(generation, group, position, length, most_lines=None if quantum else most_lines)
+
+    def _usual_bytes(self, group: list[Cursor]) -> int:
+        """Of one read: no more than is expected to fill a batch, since what is read at once is sent at once."""
+        batch_bytes = min(self._workers[c.output].batch_bytes for c in group)
+        return min(QUANTUM_BYTES, max(LEAST_BYTES, int(batch_bytes / self._growth)))
 
     def _is_willing(self, generation: Generation, cursor: Cursor, now: float) -> bool:
         return (

@@ -9,7 +9,17 @@ import pytest
 from shipper.ledger import DELIVERED
 from shipper.parsers.join import MOST_AHEAD
 from shipper.pipeline.jobs import QUANTUM_BYTES, read_all
-from shipper.pipeline.pump import HOLD_S, INLINE_BYTES, MEET_S, OPEN_S, QUANTUM_LINES, RETRY_S, ROUND_BYTES, TAIL_S
+from shipper.pipeline.pump import (
+    HOLD_S,
+    INLINE_BYTES,
+    LEAST_BYTES,
+    MEET_S,
+    OPEN_S,
+    QUANTUM_LINES,
+    RETRY_S,
+    ROUND_BYTES,
+    TAIL_S,
+)
 from shipper.record import Source
 from tests.fakes import clock
 from tests.pipeline.bench import FILE, Bench, FakeOutput, fates, file_of, line, lines, messages
@@ -61,6 +71,17 @@ async def test_a_round_over_many_files_is_bounded_and_goes_on_with_the_next_ones
     first, second = bench.round(), bench.round()
     assert [job.generation for job in first] == files[:per_round]
     assert [job.generation for job in second] == [*files[per_round:], *files[: 2 * per_round - len(files)]]
+
+
+@timed
+async def test_a_read_is_of_what_fills_a_batch_where_batches_are_small() -> None:
+    bench = Bench(FakeOutput(max_batch_bytes=LEAST_BYTES * 6))
+    bench.open(MUCH)
+    assert [job.length for job in bench.round()] == [LEAST_BYTES * 6]
+    bench.pump._growth = 3.0
+    assert [job.length for job in bench.round()] == [LEAST_BYTES * 2]
+    bench.pump._growth = 60.0
+    assert [job.length for job in bench.round()] == [LEAST_BYTES]
 
 
 @timed
