@@ -19,7 +19,7 @@ class Lookup(enum.Enum):
 
 
 class Metadata(msgspec.Struct, frozen=True, weakref=True):
-    """What the API says of one container. A new object is made when anything in it changes, so `is` tells a change."""
+    """What the API says of one container. `MetadataSource` tells when it changes."""
 
     # members of "kubernetes" beside the path's identity
     document: Mapping[str, Any] = msgspec.field(default_factory=dict)

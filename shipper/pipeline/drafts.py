@@ -58,10 +58,10 @@ class Draft:
 
     @property
     def growth(self) -> float:
-        """Bytes of documents for each that was read, in the body that got most."""
-        read = self.summary.consumed - self.asked.position if self.summary is not None else 0
-        written = max((end - start for start, end in self.bounds), default=0)
-        return written / read if read and written else 1.0
+        """Bytes of documents for each that was read, in the body that got most. (Of a draft that has advanced.)"""
+        assert self.summary is not None
+        written = max(end - start for start, end in self.bounds)
+        return max(1.0, written / (self.summary.consumed - self.asked.position))
 
     def write(self, data: bytes, *, is_end: bool) -> None:
         position, state, frame, known, takers = self.asked

@@ -129,7 +129,8 @@ class Pump:
             finally:
                 for worker in holders:
                     worker.release()
-            self._growth = next((job.draft.growth for job in jobs[:done] if job.draft is not None), self._growth)
+            drafts = (job.draft for job in jobs[:done] if job.draft is not None and job.draft.has_advanced)
+            self._growth = next((draft.growth for draft in drafts), self._growth)
             since = self._clock()
             for job in sorted(jobs[:done], key=_is_to_be_encoded):
                 self.process(job)

@@ -192,8 +192,8 @@ class Report:
 
     def lost_bytes(self) -> int:
         """Of all accounts, without making them."""
-        prefix, fates = lost(""), (cursor.fates for g in self._pipeline.generations() for cursor in g.all_cursors())
-        return sum(count for each in fates for fate, count in each.items() if fate.startswith(prefix))
+        prefix = lost("")
+        return sum(_told_as(prefix, cursor) for g in self._pipeline.generations() for cursor in g.all_cursors())
 
     def accounts(self) -> list[Account]:
         rows = ((g.to_row(), [cursor_row(c) for c in g.all_cursors()]) for g in self._pipeline.generations())

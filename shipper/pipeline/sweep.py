@@ -6,7 +6,6 @@ all else as it was for jobs and lanes (`pump`, `lanes`): these do the same for a
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 from shipper import native
 from shipper.body import Body
@@ -23,7 +22,6 @@ from shipper.router import Choice
 SHORT_BYTES = 8 * 1024  # so little holds no more lines than any read may have
 SWEPT_BYTES = 64 * 1024  # in one go: just written, so they come from the page cache
 SWEPT_FILES = 500  # in one go: some milliseconds, before others of the event loop have their turn
-_new_state = partial(tuple.__new__, State)  # of all its members: by their names it takes half as long again
 _NONE_ODD: Mapping[int, int] = {}
 _ODDITIES = ("joined", "parse_error", "invalid_utf8")  # the last three of `Said`
 
@@ -112,14 +110,14 @@ class Sweep:
         if generation.read_to > position:
             return False
         start = len(body)
-        whole = form.append_whole(data, position, body, cursor.state[0], way.time_prefix)
+        whole = form.append_whole(data, position, body, cursor.state.last_time, way.time_prefix)
         if whole is None:
             return False
         (records, last_time, stop), source, size = whole, generation.source, len(data)
         generation.read_to = end = position + size
         generation.is_split = False
         self._count_first(source.input, size, records)
-        segment = cursor.take_all(end, _new_state((last_time, b"", ())), records)
+        segment = cursor.take_all(end, State(last_time), records)
         piece = Piece(way.target, start, stop, records, source, segment, size, way.tag, self._read_at, _NONE_ODD)
         self._keep(cursor.output, piece)
         return True

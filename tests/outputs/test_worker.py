@@ -578,15 +578,22 @@ def test_open_batch_grows_while_every_sender_is_busy() -> None:
     clock.run(scenario())
 
 
+def answers_once(*, concurrency: int) -> FakeOutput:
+    """Each time its gate is opened."""
+
+    def close(_: Batch) -> Delivery:
+        output.gate.clear()
+        return DELIVERED
+
+    output = FakeOutput(close, concurrency=concurrency)
+    output.gate.clear()
+    return output
+
+
 def test_no_more_bodies_keep_memory_than_can_be_full_at_a_time() -> None:
     async def scenario() -> None:
-        def close(_: Batch) -> Delivery:
-            output.gate.clear()
-            return DELIVERED
-
-        output = FakeOutput(close, concurrency=2)
+        output = answers_once(concurrency=2)
         bench = Bench(output)
-        output.gate.clear()
         async with bench.running():
             for _ in range(3):  # two are on their way, one waits: a rush
                 bench.fill(1)
@@ -608,13 +615,8 @@ def test_no_more_bodies_keep_memory_than_can_be_full_at_a_time() -> None:
 
 def test_a_body_is_used_again_while_many_batches_wait() -> None:
     async def scenario() -> None:
-        def close(_: Batch) -> Delivery:
-            output.gate.clear()
-            return DELIVERED
-
-        output = FakeOutput(close, concurrency=1)
+        output = answers_once(concurrency=1)
         bench = Bench(output)
-        output.gate.clear()
         async with bench.running():
             for _ in range(3):
                 bench.fill(1)
