@@ -4,6 +4,8 @@ What runs in threads runs at once here, and in between, where others may act, so
 """
 
 import asyncio
+import itertools
+import os
 import random
 import re
 from collections.abc import Callable
@@ -17,6 +19,7 @@ from benchmarks.world.clock import Clock
 from benchmarks.world.kubelet import Kubelet, Settings
 from benchmarks.world.life import Life
 from shipper.inputs.tail import discovery, head
+from shipper.inputs.tail.memory import COARSEST_S, Memory, Stamp, stamp_of
 from shipper.ledger import DELIVERED
 from shipper.pipeline import pump
 from shipper.pipeline.jobs import Job
@@ -45,8 +48,8 @@ _ID = re.compile(rb'"_id":"([^"]*)"')
 class Race:
     """A kubelet and a shipper, whose steps interleave. Nothing of it takes time, but for the kubelet's clock."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
-        self.random = random.Random(seed)
+    def __init__(self, folder: Path, seed: int, *, is_believing: bool) -> None:
+        self.random, self.is_believing = random.Random(seed), is_believing
         choose = self.random.choice
         settings = Settings(
             max_size=choose((3000, 20000)), max_files=1000, interval_s=0, reuse_inodes=choose((True, False))
@@ -70,8 +73,15 @@ class Race:
         self.pipeline = self.site.pipeline(es, files)
         self.pipeline.pump._clock = clock.now
         self.tail = self.pipeline.inputs[0]
+        if self.is_believing:
+            self.believe()
         self.known = set[int]()
         self.senders = [self.group.create_task(w.run_sender()) for w in self.pipeline.workers.values()]
+
+    def believe(self) -> None:
+        """What folders held, from the second time on, as if hours lay between any two looks."""
+        hours = itertools.count(step=COARSEST_S + 1)
+        self.tail.scanner._memory = Memory(clock=lambda: float(next(hours)), stamp_of=_exact_stamp_of)
 
     async def scan(self) -> None:
         await self.tail.rescan()
@@ -188,6 +198,12 @@ def judge(kubelet: Kubelet, documents: Documents, *, by_time: bool = False) -> V
     return checker.verdict()
 
 
+def _exact_stamp_of(folder: str) -> Stamp | None:
+    """The kernel's is of some milliseconds, in which much happens here."""
+    stamp = stamp_of(folder)
+    return None if stamp is None else (*stamp, hash(tuple(sorted((e.name, e.inode()) for e in os.scandir(folder)))))
+
+
 def _id(document: bytes) -> bytes:
     found = _ID.search(document)
     assert found is not None
@@ -210,12 +226,16 @@ async def _read_at_once(_: pump.Pump, function: Callable[[list[Job]], int], jobs
     return function(jobs)
 
 
+@pytest.mark.parametrize("is_believing", [False, True])
 @pytest.mark.parametrize("seed", [1, 3, 5, 15, 20, 21, 23, 25, 27, 40, 41, 48])  # each has met a wrong one
-def test_no_rotation_comes_at_a_wrong_moment(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    race = Race(tmp_path, seed)
+def test_no_rotation_comes_at_a_wrong_moment(
+    seed: int, is_believing: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    race = Race(tmp_path, seed, is_believing=is_believing)
     monkeypatch.setattr(asyncio, "to_thread", _at_once)
     monkeypatch.setattr(pump.Pump, "_in_thread", _read_at_once)
-    for owner, name in ((discovery.Scanner, "_look"), (discovery.Scanner, "_entries"), (head.Opened, "_open")):
+    scanner = discovery.Scanner
+    for owner, name in ((scanner, "_look"), (scanner, "_entries"), (Memory, "stands"), (head.Opened, "_open")):
         monkeypatch.setattr(owner, name, with_race(race, getattr(owner, name)))
     clock.run(race.run())
     for verdict in race.verdicts():

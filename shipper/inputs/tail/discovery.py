@@ -11,12 +11,13 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import NamedTuple
 
 import msgspec
 
+from shipper.inputs.tail.memory import Memory
 from shipper.inputs.tail.paths import Name, name_of, pod_of
 
 REST_S = 0.02  # two ticks of the slowest clock that a file system has: a folder at rest so long shows a later change
@@ -61,11 +62,15 @@ class Scan(msgspec.Struct):
         self.folders |= other.folders
         self.problems |= other.problems
         self.excluded |= other.excluded
-        for live_path, family in other.families.items():
-            known = self.families.setdefault(live_path, family).files
-            if known is not family.files:
-                paths = {file.path for file in known}
-                known += [file for file in family.files if file.path not in paths]
+        for family in other.families.values():
+            self.add(family)
+
+    def add(self, family: Family) -> None:
+        known = self.families.setdefault(family.live_path, family)
+        if known is not family:
+            paths = {file.path for file in known.files}
+            files = known.files + [file for file in family.files if file.path not in paths]
+            self.families[family.live_path] = Family(family.live_path, _in_order(files), known.listed_ns)
 
 
 class Scanner:
@@ -80,6 +85,7 @@ class Scanner:
         include_namespaces: Iterable[str] = (),
         exclude_namespaces: Iterable[str] = (),
         own_pod: tuple[str, str] | None = None,
+        memory: Memory | None = None,
     ) -> None:
         self.patterns = [os.path.abspath(p) for p in patterns]
         self._parts = [_split(p) for p in self.patterns]
@@ -88,21 +94,22 @@ class Scanner:
         self._own_pod = own_pod
         self.roots = sorted({_fixed_part(p) for p in self._parts})
         self._follow = [os.path.abspath(p) for p in follow]
+        self._memory = memory or Memory()
 
     def __repr__(self) -> str:
         return f"<Scanner of {', '.join(self.patterns)}>"
 
     def scan(self, below: str = "/") -> Scan:
-        """Everything that matches, under `below` only."""
+        """Everything that matches, under `below` only.
+
+        Of everything, containers' folders in which no name has changed since are not listed again. Where something is
+        known to have happened, nothing is believed.
+        """
         out = Scan()
         for parts in self._parts:
             self._walk("", parts, below.rstrip("/"), out)
-        for family in out.families.values():
-            if len(family.files) == 1:
-                continue
-            paths = {f.path for f in family.files if not f.name.is_live}
-            family.files = [f for f in family.files if not _is_double(f, paths)]
-            family.files.sort(key=lambda f: (f.name.order, f.path))
+        if below == "/":
+            self._memory.end_round()
         return out
 
     def depths(self) -> list[tuple[str, int]]:
@@ -134,7 +141,7 @@ class Scanner:
         head, rest = parts[0], parts[1:]
         if not rest:
             if folder == below or folder.startswith(f"{below}/"):
-                self._read_folder(folder or "/", head, out)
+                self._read_folder(folder or "/", head, below, out)
             return
         if head == "**":
             self._walk(folder, rest, below, out)
@@ -147,22 +154,44 @@ class Scanner:
             for name in self._subfolders(folder, head, below, out, may_be_link=True):
                 self._walk(f"{folder}/{name}", rest, below, out)
 
-    def _subfolders(self, folder: str, pattern: str, below: str, out: Scan, *, may_be_link: bool) -> list[str]:
+    def _subfolders(self, folder: str, pattern: str, below: str, out: Scan, *, may_be_link: bool) -> Sequence[str]:
+        if below:
+            return self._list_subfolders(folder, pattern, below, out, may_be_link=may_be_link)[0]
+        listing = self._memory.recall(folder, pattern)
+        if listing is not None and self._memory.stands(folder or "/", listing):
+            out.excluded |= listing.excluded
+            return listing.folders
+        began, found = self._memory.begin(folder or "/"), Scan()
+        names, has_links = self._list_subfolders(folder, pattern, below, found, may_be_link=may_be_link)
+        is_of_pods = pod_of(folder) is not None or any(map(pod_of, names))
+        if is_of_pods and not has_links and not found.problems:
+            listing = self._memory.note(folder, pattern, began)
+            if listing is not None:
+                listing.folders, listing.excluded = names, frozenset(found.excluded)
+        out.take(found)
+        return names
+
+    def _list_subfolders(
+        self, folder: str, pattern: str, below: str, out: Scan, *, may_be_link: bool
+    ) -> tuple[list[str], bool]:
+        """-> and whether links are among them, or could be."""
         wanted = below[len(folder) + 1 :].partition("/")[0] if below.startswith(f"{folder}/") else None
         fits = _glob(pattern)
         if wanted is not None and not fits(wanted):
-            return []
-        names = []
+            return [], False
+        names, has_links = [], False
         for entry in self._entries(folder or "/", out):
             if (entry.name != wanted) if wanted is not None else not fits(entry.name):
                 continue
+            is_link = entry.is_symlink()
+            has_links = has_links or is_link
             if not entry.is_dir(follow_symlinks=may_be_link):
                 continue
-            if entry.is_symlink() and not self._may_follow(entry.path, out):
+            if is_link and not self._may_follow(entry.path, out):
                 continue
             if self._is_wanted(f"{folder}/{entry.name}", below, out):
                 names.append(entry.name)
-        return names
+        return names, has_links
 
     def _is_wanted(self, path: str, below: str, out: Scan) -> bool:
         """A pod's folder of a namespace that is left out is not even entered."""
@@ -191,29 +220,57 @@ class Scanner:
             out.problems[folder] = exc.strerror or str(exc)
             return []
 
-    def _read_folder(self, folder: str, pattern: str, out: Scan) -> None:
+    def _read_folder(self, folder: str, pattern: str, below: str, out: Scan) -> None:
         """A container's: what it held at one moment. A listing misses what is renamed meanwhile, and takes what is
         newer for the next. (In a folder of other logs anything may move at any time; names tell their order.)
 
         Where something moves for ever, the last try is what there is.
         """
+        if not below and self._recall(folder, pattern, out):
+            return
         is_container = pod_of(folder.rpartition("/")[0]) is not None
-        listed_ns = -1
+        began, listed_ns = self._memory.begin(folder) if is_container and not below else None, -1
         for left in reversed(range(TRIES if is_container else 1)):
             rested_ns, listed_ns = listed_ns, changed_ns(folder)
             is_at_rest = listed_ns == rested_ns or abs(time.time_ns() - listed_ns) > REST_S * 1e9
-            listing = self._list(folder, pattern, listed_ns)
+            listing, has_links = self._list(folder, pattern, listed_ns)
             if listing is None or not left or (is_at_rest and changed_ns(folder) == listed_ns):
                 break
             time.sleep(REST_S)
-        if listing is not None:
-            out.take(listing)
+        if listing is None:
+            return
+        if began is not None and not has_links and not listing.problems:
+            noted = self._memory.note(folder, pattern, began)
+            if noted is not None:
+                noted.families, noted.excluded = tuple(listing.families.values()), frozenset(listing.excluded)
+        out.take(listing)
 
-    def _list(self, folder: str, pattern: str, listed_ns: int) -> Scan | None:
-        out = Scan()
+    def _recall(self, folder: str, pattern: str, out: Scan) -> bool:
+        """Looks at the files that it held when it was listed. -> whether these are what it holds now."""
+        known = self._memory.recall(folder, pattern)
+        if known is None:
+            return False
+        families: list[Family] = []
+        for family in known.families:
+            again = _again(family)
+            if again is None:
+                return False
+            families.append(again)
+        if not self._memory.stands(folder, known):
+            return False
+        known.families = families
+        for family in families:
+            out.add(family)
+        out.folders.add(folder)
+        out.excluded |= known.excluded
+        return True
+
+    def _list(self, folder: str, pattern: str, listed_ns: int) -> tuple[Scan | None, bool]:
+        """-> and whether links are among its files, or could be."""
+        out, has_links = Scan(), False
         found = self._entries(folder, out)
         if not found and (folder in out.problems or not os.path.isdir(folder)):
-            return out if out.problems else None
+            return out if out.problems else None, False
         out.folders.add(folder)
         fits = _glob(pattern)
         live = {e.name for e in found if fits(e.name)}
@@ -225,10 +282,13 @@ class Scanner:
             if self._exclude and any(regex.fullmatch(p) for regex in self._exclude for p in (entry.path, live_path)):
                 out.excluded.add(live_path)
                 continue
+            has_links = has_links or entry.is_symlink()
             file = self._look(entry, name, out)
             if file is not None:
                 out.families.setdefault(live_path, Family(live_path, [], listed_ns)).files.append(file)
-        return out
+        for family in out.families.values():
+            family.files = _in_order(family.files)
+        return out, has_links
 
     def _look(self, entry: "os.DirEntry[str]", name: Name, out: Scan) -> Found | None:
         target = ""
@@ -279,6 +339,34 @@ def changed_ns(folder: str) -> int:
         return os.stat(folder).st_mtime_ns
     except OSError:
         return -1
+
+
+def _again(family: Family) -> Family | None:
+    """With the sizes that its files have now; itself where these are the same, None where a file is another one."""
+    grown: dict[int, Found] = {}
+    for place, (path, _, device, inode, size, modified_ns, _) in enumerate(family.files):
+        try:
+            info = os.lstat(path)
+        except OSError:
+            return None
+        if info.st_ino != inode or info.st_dev != device:
+            return None
+        if info.st_size != size or info.st_mtime_ns != modified_ns:
+            grown[place] = family.files[place]._replace(size=info.st_size, modified_ns=info.st_mtime_ns)
+    if not grown:
+        return family
+    files = [grown.get(place, file) for place, file in enumerate(family.files)]
+    return Family(family.live_path, files, family.listed_ns)
+
+
+def _in_order(files: list[Found]) -> list[Found]:
+    """Oldest first, and without doubles."""
+    if len(files) < 2:
+        return files
+    paths = {file.path for file in files if not file.name.is_live}
+    return sorted(
+        (file for file in files if not _is_double(file, paths)), key=lambda file: (file.name.order, file.path)
+    )
 
 
 def _is_double(file: Found, paths: set[str]) -> bool:
