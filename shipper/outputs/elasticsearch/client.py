@@ -10,6 +10,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -90,7 +91,7 @@ class ElasticsearchClient:
         if self._signer is not None:
             kind = content_type if body is not None else ""
             sent |= await asyncio.to_thread(self._signer.sign, method, path, params or {}, _bytes_of(body), kind)
-        target = f"{path}?{urlencode(params)}" if params else path
+        target = f"{path}?{_query(tuple(params.items()))}" if params else path
         for attempt in range(1, self._most_attempts + 1):
             try:
                 answer = await self._transport.perform_request(
@@ -119,6 +120,11 @@ class ElasticsearchClient:
 
     async def close(self) -> None:
         await self._transport.close()
+
+
+@lru_cache(maxsize=8)  # a bulk request's is the same each time
+def _query(params: tuple[tuple[str, str], ...]) -> str:
+    return urlencode(params)
 
 
 def _nodes(config: ElasticsearchConfig) -> list[NodeConfig]:
