@@ -129,33 +129,31 @@ def _join_parts(rows: _Rows, frame: Frame) -> bool:
     parts = list(compress(count(), map(_PARTS.__contains__, rows.labels)))
     if not parts:
         return True
-    streams, left_out = list(map(_STREAM_OF.__getitem__, rows.labels)), set[int]()
+    left_out = set[int]()
     for i in parts:
         if i in left_out:
             continue
-        members = _members(rows.labels, streams, i)
+        members = _members(rows.labels, i)
         last = members[-1]
         if rows.labels[last] in _PARTS or rows.ends[last] - rows.begins[i] > frame.limit:
             return False
         left_out.update(members[:-1])
         _join(rows, members, merge=frame.merge)
-    kept = bytearray(b"\1") * len(rows)
-    for i in left_out:
-        kept[i] = 0
     columns: tuple[list[Any], ...] = rows.begins, rows.ends, rows.times, rows.labels, rows.contents
-    for column in columns:
-        column[:] = compress(column, kept)
+    for i in sorted(left_out, reverse=True):  # few; a copy of what stays would touch each object
+        for column in columns:
+            del column[i]
     return True
 
 
-def _members(labels: Sequence[bytes | None], streams: list[bytes], first: int) -> list[int]:
+def _members(labels: Sequence[bytes | None], first: int) -> list[int]:
     """The lines of one stream from `first` to the one that ends its record, or as far as there are any."""
-    members = [first]
-    while labels[members[-1]] in _PARTS:
-        try:
-            members.append(streams.index(streams[first], members[-1] + 1))
-        except ValueError:
-            break
+    members, stream = [first], _STREAM_OF[labels[first]]
+    for i in range(first + 1, len(labels)):
+        if _STREAM_OF[labels[i]] == stream:
+            members.append(i)
+            if labels[i] not in _PARTS:
+                break
     return members
 
 
