@@ -9,7 +9,8 @@ which `Cursor.check` asserts. Nothing here does I/O.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
@@ -20,6 +21,7 @@ DELIVERED, SPOOLED, UNMATCHED = "delivered", "spooled", "unmatched"
 DEAD, SKIPPED = "dead_lettered", "skipped"
 
 Fates = dict[str, int]  # fate -> bytes of the log file
+_NO_FATES: Mapping[str, int] = MappingProxyType({})
 
 
 def filtered(name: str, reason: str) -> str:
@@ -125,27 +127,79 @@ class GivenUp(NamedTuple):
     in_doubt: int
 
 
-@dataclass(slots=True, eq=False)
 class Cursor:
-    generation: int
-    output: str
-    position: int = 0  # next byte to read; a record begins there
-    ahead: Ranges = ()  # lines beyond `position` that were read already
-    state: State = START
-    acked: int = 0  # all before it has its fate
-    acked_ahead: Ranges = ()
-    acked_state: State = START
-    fates: Fates = field(default_factory=dict)
-    segments: list[Segment] = field(default_factory=list)  # without all their answers, in order of reading: few
-    parked_at: float | None = None  # since then (epoch seconds) nobody reads here for its output
-    is_dirty: bool = True  # differs from what is committed
-    sent_before: SentBefore | None = None
-    unheard: int = (
-        0  # before it, what has no fate may have been delivered by an earlier run, which died before it said so
+    """There is one for each file and output, thousands on a large node: what is usual takes no object of its own."""
+
+    __slots__ = (
+        "_delivered",
+        "_others",
+        "acked",
+        "acked_ahead",
+        "acked_state",
+        "ahead",
+        "generation",
+        "is_dirty",
+        "output",
+        "parked_at",
+        "position",
+        "segments",
+        "sent_before",
+        "state",
+        "unheard",
     )
+
+    def __init__(
+        self,
+        generation: int,
+        output: str,
+        *,
+        acked: int = 0,
+        ahead: Ranges = (),
+        state: State = START,
+        fates: Mapping[str, int] | None = None,
+        unheard: int = 0,
+        parked_at: float | None = None,
+        is_dirty: bool = True,
+    ) -> None:
+        """Where nothing is on its way: what was read is `acked`."""
+        self.generation, self.output = generation, output
+        self.position = acked  # next byte to read; a record begins there
+        self.ahead = ahead  # lines beyond `position` that were read already
+        self.state = state
+        self.acked = acked  # all before it has its fate
+        self.acked_ahead = ahead
+        self.acked_state = state
+        self.fates = fates or {}
+        self.segments: list[Segment] = []  # without all their answers, in order of reading: few
+        self.parked_at = parked_at  # since then (epoch seconds) nobody reads here for its output
+        self.is_dirty = is_dirty  # differs from what is committed
+        self.sent_before: SentBefore | None = None
+        self.unheard = unheard  # before it, what has no fate may have been delivered by an earlier run, which died
 
     def __repr__(self) -> str:
         return f"<Cursor of {self.output} in generation {self.generation}: {self.acked}, {self.position}>"
+
+    @property
+    def fates(self) -> Fates:
+        """Of all that is acked; made when it is asked for."""
+        return {DELIVERED: self._delivered, **self._others} if self._delivered else dict(self._others)
+
+    @fates.setter
+    def fates(self, fates: Mapping[str, int]) -> None:
+        self._delivered, self._others = 0, _NO_FATES
+        for fate, count in fates.items():
+            self._count(fate, count)
+
+    def _count(self, fate: str, count: int) -> None:
+        """So many bytes more have this fate."""
+        if fate == DELIVERED:
+            self._delivered += count
+            return
+        others = dict(self._others)
+        others[fate] = others.get(fate, 0) + count
+        if not others[fate]:
+            del others[fate]
+        self._others = others or _NO_FATES
 
     def take(
         self,
@@ -203,7 +257,7 @@ class Cursor:
         if len(segments) == 1 and segments[0] is segment and segment.total:  # as `settle` does it
             segments.clear()
             self.acked, self.acked_ahead, self.acked_state = segment.end, segment.ahead, segment.state
-            self.fates[fate] = self.fates.get(fate, 0) + segment.total
+            self._count(fate, segment.total)
             self.is_dirty = True
         else:
             if segment.total:
@@ -212,12 +266,12 @@ class Cursor:
 
     def settle(self) -> None:
         """Moves the durable side over all segments at the front that are answered."""
-        segments, fates = self.segments, self.fates
+        segments = self.segments
         while segments and not segments[0].open_records:
             done = segments.pop(0)
             self.acked, self.acked_ahead, self.acked_state = done.end, done.ahead, done.state
             for fate, count in done.fates.items():
-                fates[fate] = fates.get(fate, 0) + count
+                self._count(fate, count)
             self.is_dirty = True
 
     def move(self, before: str, after: str, count: int) -> int:
@@ -226,8 +280,8 @@ class Cursor:
         Never more than have the fate `before`: a dead letter that outlived a crash, which its commit did not, is no
         dead letter here until its record is rejected again.
         """
-        left = count
-        for fates in (self.fates, *(segment.fates for segment in self.segments)):
+        left, own = count, self.fates
+        for fates in (own, *(segment.fates for segment in self.segments)):
             part = min(left, fates.get(before, 0))
             if part:
                 fates[before] -= part
@@ -235,6 +289,7 @@ class Cursor:
                 left -= part
             if not fates.get(before, 1):
                 del fates[before]
+        self.fates = own
         self.is_dirty = self.is_dirty or left < count
         return count - left
 

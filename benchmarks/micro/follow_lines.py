@@ -78,7 +78,7 @@ class Listener:
 
     def adopt(self, generation: Generation, *, may_skip: bool) -> None:  # noqa: ARG002
         state = generation.start_state()
-        generation.cursors["es"] = Cursor(generation.id, "es", state=state, acked_state=state)
+        generation.cursors["es"] = Cursor(generation.id, "es", state=state)
         self.generations.append(generation)
         self.changed(generation)
 

@@ -90,7 +90,7 @@ class Pipeline:
         self.pump = Pump(plans, lanes, sweep, self.workers, on_damage=self._damaged)
         self.on_tend: Callable[[], None] = lambda: None
         self.on_forgotten_output: Callable[[str], None] = lambda _: None  # its history is over: what it keeps may go
-        self._uids: dict[str, list[Generation]] = {}
+        self._uids: dict[str, tuple[Generation, ...]] = {}  # mostly of one
         self._keepers = {*stored.rows, *durables}  # outputs that may have rows of their own in the state
         self._may_skip = stored.is_first_start
         self._guard: TaskGuard | None = None
@@ -166,7 +166,8 @@ class Pipeline:
     def _register(self, generation: Generation) -> None:
         self._generations[generation.id] = generation
         if generation.source.uid is not None:
-            self._uids.setdefault(generation.source.uid, []).append(generation)
+            uid = generation.source.uid
+            self._uids[uid] = (*self._uids.get(uid, ()), generation)
 
     def find(self, id_: int) -> Generation | None:
         return self._generations.get(id_)
@@ -201,7 +202,7 @@ class Pipeline:
         generation.awaits_scan = generation.awaits_scan or (home is not None and home.catalog is not catalog)
         if catalog is not None and home is None:
             catalog.forget(generation)
-            generation.readings.clear()
+            generation.forget_readings()
         elif home is not None and home.catalog is not catalog:
             home.catalog.join(generation, catalog.part_with(generation) if catalog is not None else None)
         if (home is None) != (generation.left_out_at is not None):
@@ -249,7 +250,7 @@ class Pipeline:
                 if generation.is_final and generation.file is not None and generation.is_done():
                     self._input_of(generation).catalog.release(generation)
                     self._plans.forget(generation)  # there are many that are history: they keep what the ledger needs
-                    generation.readings.clear()
+                    generation.forget_readings()
                 if generation.is_deleted and generation.file is not None:
                     held.append(generation)
                 self._finish_terminated(generation)
@@ -283,7 +284,7 @@ class Pipeline:
         """What its output has left in its spool goes with it."""
         if count := cursor.fates.get(SPOOLED, 0):
             self.count_loss(generation, cursor.output, "abandoned", count)
-        del generation.parked[cursor.output]
+        generation.forget_parked(cursor.output)
         generation.is_dirty = True  # its size may have been told by this cursor alone
         self.journal.forget_cursor(generation, cursor.output)
 
@@ -310,9 +311,9 @@ class Pipeline:
     def _forget(self, generation: Generation) -> None:
         del self._generations[generation.id]
         if generation.source.uid is not None:
-            self._uids[generation.source.uid].remove(generation)
-            if not self._uids[generation.source.uid]:
-                del self._uids[generation.source.uid]
+            left = tuple(g for g in self._uids.pop(generation.source.uid) if g is not generation)
+            if left:
+                self._uids[generation.source.uid] = left
         self._plans.forget(generation)
         if generation.left_out_at is None:
             self._input_of(generation).catalog.forget(generation)
@@ -329,7 +330,7 @@ class Pipeline:
             if cursor is not None and cursor.segments:
                 since = _sent_since(generation, cursor, time.time())
                 cursor.rewind(since, is_unheard=output not in self.journal.durables)
-                generation.readings.pop(output, None)
+                generation.forget_reading(output)
                 self.changed(generation)
                 if generation.file is None and generation.left_out_at is None:
                     self._input_of(generation).catalog.look(generation)
@@ -570,7 +571,7 @@ def _known_end(generation: Generation) -> int:
 
 def _new_cursor(generation: Generation, output: str) -> Cursor:
     state = generation.start_state()
-    return Cursor(generation.id, output, state=state, acked_state=state)
+    return Cursor(generation.id, output, state=state)
 
 
 def _say_in_doubt(generation: Generation, output: str, reason: str, count: int) -> None:

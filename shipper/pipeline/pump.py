@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from shipper.inputs.tail.generation import Generation, Reading, Stall
+from shipper.inputs.tail.generation import Generation, Stall
 from shipper.ledger import Cursor
 from shipper.log import fields
 from shipper.outputs.worker import OutputWorker
@@ -159,7 +159,7 @@ class Pump:
             job.draft = None  # of an earlier round: its batch may have left meanwhile
         for job in jobs if sum(job.length for job in jobs) > INLINE_BYTES else ():
             generation, now = job.generation, self._clock()
-            if job.following is None and any(_holds(generation.reading(c.output), now) for c in job.cursors):
+            if job.following is None and any(_holds(generation, c, now) for c in job.cursors):
                 chunk = Chunk(generation, job.cursors, job.position, b"", is_end=False, hold=True, read_at=now)
                 job.draft = self._lanes.draft(chunk, ends_here=self._ends_here(generation, job.position))
             for taker in job.draft.asked.takers if job.draft is not None else ():
@@ -214,7 +214,8 @@ class Pump:
     def _job(self, generation: Generation, group: list[Cursor], stands: list[int]) -> Job:
         """`stands`: positions of all cursors. Where no record ended before the next of them, it reads beyond."""
         position = group[0].position
-        quantum = max(generation.reading(c.output).quantum for c in group)
+        readings = [generation.readings[c.output] for c in group if c.output in generation.readings]
+        quantum = max((reading.quantum for reading in readings), default=0)
         border = next((p for p in stands if p > position), generation.end) if not quantum else generation.end
         length = min(quantum or self._usual_bytes(group), min(border, generation.end) - position)
         is_targeted = any(self._workers[c.output].output.template.needs_record for c in group)
@@ -235,8 +236,8 @@ class Pump:
         )
 
     def _is_stalled(self, generation: Generation, cursor: Cursor, now: float) -> bool:
-        reading = generation.reading(cursor.output)
-        if reading.stalled is None or reading.stalled != self._stall(generation, cursor, now):
+        reading = generation.readings.get(cursor.output)
+        if reading is None or reading.stalled is None or reading.stalled != self._stall(generation, cursor, now):
             return False
         if reading.hold_until is not None and now < reading.hold_until:
             self._turns.later(generation, reading.hold_until - now)
@@ -245,7 +246,7 @@ class Pump:
     def _stall(self, generation: Generation, cursor: Cursor, now: float) -> Stall:
         """What a vain read depends on: it would be as vain as long as this is the same."""
         position = cursor.position
-        is_held = _holds(generation.reading(cursor.output), now)
+        is_held = _holds(generation, cursor, now)
         return position, generation.end, self._ends_here(generation, position), is_held
 
     def _ends_here(self, generation: Generation, position: int) -> bool:
@@ -269,7 +270,7 @@ class Pump:
             return True
         if before.file is None:
             return self._has_waited_for_file(generation, cursor, now)
-        if before.reading(cursor.output).stalled is None:
+        if before.stall(cursor.output) is None:
             self._turns.later(generation, TAIL_S)  # whoever reads the older file says when it is done
             return False
         if not self._is_free_for_seam(generation, older):
@@ -339,7 +340,7 @@ class Pump:
         cursors = [
             c
             for c in before.cursors.values()
-            if (stalled := before.reading(c.output).stalled) is not None
+            if (stalled := before.stall(c.output)) is not None
             and c.position == stalled[0] < before.end
             and _at_head(generation, c.output)
             and self._is_free_for_seam(generation, c)
@@ -368,8 +369,8 @@ class Pump:
             new = [following.cursors[c.output] for c in cursors]
             if self._lanes.process_seam(chunk, following, new, job.head):
                 for cursor in cursors:
-                    generation.readings.pop(cursor.output, None)
-                    following.readings.pop(cursor.output, None)
+                    generation.forget_reading(cursor.output)
+                    following.forget_reading(cursor.output)
             else:
                 generation.seam_tried = (generation.end, following.end)
                 if len(job.head) >= QUANTUM_BYTES or not job.data.endswith(b"\n"):
@@ -437,7 +438,7 @@ class Pump:
     def _process_chunk(self, job: Job, cursors: list[Cursor]) -> None:
         generation, now = job.generation, self._clock()
         is_end = job.is_at_end and self._ends_here(generation, job.position)
-        hold = any(_holds(generation.reading(c.output), now) for c in cursors)
+        hold = any(_holds(generation, c, now) for c in cursors)
         chunk = Chunk(generation, cursors, job.position, job.data, is_end=is_end, hold=hold, read_at=now)
         has_advanced = self._lanes.accept(chunk, job.draft) if job.draft is not None else None
         if has_advanced is None:
@@ -452,7 +453,7 @@ class Pump:
             has_advanced = self._lanes.process(chunk)
         if cursors[0].position > job.position:
             for cursor in cursors:
-                generation.readings.pop(cursor.output, None)
+                generation.forget_reading(cursor.output)
         elif generation.file is None:
             return  # closed meanwhile: whoever opens it again says so
         elif not has_advanced and not job.is_whole and generation.file.is_gzip:
@@ -483,8 +484,10 @@ class Pump:
         self._turns.later(generation, RETRY_S)
 
 
-def _holds(reading: Reading, now: float) -> bool:
-    return reading.hold_until is None or now < reading.hold_until
+def _holds(generation: Generation, cursor: Cursor, now: float) -> bool:
+    """Whether open records keep back those behind them."""
+    reading = generation.readings.get(cursor.output)
+    return reading is None or reading.hold_until is None or now < reading.hold_until
 
 
 def _at_head(generation: Generation, output: str) -> bool:

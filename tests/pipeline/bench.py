@@ -237,7 +237,7 @@ class Bench:
             before.following = generation
         for name in self.plans.may_ever_take(generation):
             state = generation.start_state()
-            generation.cursors[name] = Cursor(number, name, state=state, acked_state=state)
+            generation.cursors[name] = Cursor(number, name, state=state)
         self.generations.append(generation)
         self.pump.changed(generation)
         return generation
@@ -258,7 +258,7 @@ class Bench:
     def restart(self) -> None:
         """Only what is acked is known after it."""
         for generation in self.generations:
-            generation.readings.clear()
+            generation.forget_readings()
             generation.seam_tried, generation.is_split = (-1, -1), False
             generation.seam_ends = generation.seam_is_over
             generation.seen_at = clock.now()

@@ -508,7 +508,7 @@ async def test_an_open_record_ends_when_too_many_ranges_stand_behind_it() -> Non
 async def test_a_newer_file_is_read_after_the_older_one() -> None:
     bench = Bench()
     old = bench.open(MUCH)
-    new = bench.open(line(1), before=old)
+    new = bench.open(lines(100), before=old)  # more than a sweep takes
     bench.rounds()
     assert [job.generation for job in bench.jobs].index(new) == len(bench.jobs) - 1
 

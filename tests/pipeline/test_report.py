@@ -127,7 +127,7 @@ def test_ready_when_inputs_run_and_outputs_were_reached(known: dict[str, Any], r
 def behind(content: bytes | None, *, acked: int = 0) -> Generation:
     generation = Generation(1, Source("pods", "/log"), "/log", "t", size=1_000, first_seen=b"1970-01-01T00:00:10Z")
     generation.file = cast("Any", FakeFile(content))
-    generation.cursors["es"] = Cursor(1, "es", acked=acked, acked_state=State(b"1970-01-01T00:00:20Z"))
+    generation.cursors["es"] = Cursor(1, "es", acked=acked, state=State(b"1970-01-01T00:00:20Z"))
     return generation
 
 
@@ -155,6 +155,6 @@ def test_no_backlog_has_no_age() -> None:
 def test_lost_bytes_are_those_of_all_accounts() -> None:
     found = [behind(b"", acked=number) for number in range(3)]
     found[0].cursors["es"].fates = {"delivered": 7, lost("deleted"): 2, lost("truncated"): 1, in_doubt("deleted"): 4}
-    found[1].parked["file"] = Cursor(1, "file", fates={lost("deleted"): 5})
+    found[1].parked = {"file": Cursor(1, "file", fates={lost("deleted"): 5})}
     made = report(found=found)
     assert made.lost_bytes() == sum(account.lost for account in made.accounts()) == 8

@@ -2,13 +2,15 @@
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator
+from sys import intern
+from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 import msgspec
 
 from shipper.filters.base import Lookup, Metadata
 from shipper.filters.kubernetes.metadata import Describer, Labels
-from shipper.filters.kubernetes.pod import Pod, pack, pack_pod, unpack_pod
+from shipper.filters.kubernetes.pod import Pod, Run, pack, pack_pod, unpack_pod
 from shipper.record import Source
 
 KEEP_DELETED_S = 60.0  # a deleted pod's last file may be found later than the deletion is heard
@@ -17,15 +19,26 @@ KEEP_RUNS = 2  # answers about older runs of a restarted container are forgotten
 _Key = tuple[str, str, int | None]  # uid of the path, container, restart count
 
 
+class _Answer(NamedTuple):
+    uid: str
+    container: str
+    restart: int | None
+    digest: bytes
+
+    @property
+    def key(self) -> _Key:
+        return self[:3]
+
+
 class _Entry(msgspec.Struct):
     """A pod is kept packed, which takes a fifth of the memory: most write no log here, and of the others what matters
-    stands in the plans of their containers. `answers`: digests of those that were given.
+    stands in the plans of their containers. `answers`: those that were given; mostly there is one.
     """
 
     packed: bytes
     namespace: str
     deleted_at: float | None = None
-    answers: dict[_Key, bytes] = msgspec.field(default_factory=dict)
+    answers: tuple[_Answer, ...] = ()
 
     @property
     def pod(self) -> Pod:
@@ -88,17 +101,20 @@ class MetadataCache:
         if entry is None:
             return Lookup.ABSENT if source.uid is None or source.uid in self._absent else Lookup.UNKNOWN
         key = (source.uid or "", source.container or "", source.restart)
-        answer = self._held.get(entry.answers.get(key, b""))
+        given = next((each.digest for each in entry.answers if each.key == key), b"")
+        answer = self._held.get(given)
         if answer is None:
             answer = self._describe(entry.pod, key)
-            digest = entry.answers[key] = _digest(answer)
+            digest = _digest(answer)
+            if digest != given:
+                entry.answers = (*(each for each in entry.answers if each.key != key), _Answer(*key, digest))
             answer = self._held.setdefault(digest, answer)
         return answer
 
     def put(self, pod: Pod) -> None:
         entry = self._entries.get(pod.uid)
         if entry is None:
-            self._entries[pod.uid] = _Entry(pack_pod(pod), pod.namespace)
+            self._entries[intern(pod.uid)] = _Entry(pack_pod(pod), pod.namespace)  # as its logs' paths have it
             self._found(pod)
             return
         entry.deleted_at = None
@@ -183,11 +199,9 @@ class MetadataCache:
             if not entry.answers:
                 continue
             pod = entry.pod
-            for key, digest in entry.answers.items():
-                renewed = _digest(self._describe(pod, key))
-                if renewed != digest:
-                    entry.answers[key] = renewed
-                    changed.add(key[0])
+            answers = tuple(each._replace(digest=_digest(self._describe(pod, each.key))) for each in entry.answers)
+            changed.update(new.uid for old, new in zip(entry.answers, answers, strict=True) if new != old)
+            entry.answers = answers
         self._tell(changed)
 
     def _forget(self, pod: Pod) -> None:
@@ -209,7 +223,8 @@ def _digest(answer: Metadata) -> bytes:
 
 def _drop_old_runs(entry: _Entry) -> None:
     runs = entry.pod.runs if entry.answers else {}
-    for key in list(entry.answers):
-        _, container, restart = key
-        if restart is not None and container in runs and restart < runs[container].restarts - KEEP_RUNS:
-            del entry.answers[key]
+    entry.answers = tuple(each for each in entry.answers if not _is_old(each, runs.get(each.container)))
+
+
+def _is_old(answer: _Answer, run: Run | None) -> bool:
+    return run is not None and answer.restart is not None and answer.restart < run.restarts - KEEP_RUNS

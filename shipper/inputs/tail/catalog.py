@@ -72,10 +72,10 @@ class Catalog:
         self._config, self._listener, self._node = config, listener, node
         self._open_limit, self._may_read = open_limit, may_read
         self._open: dict[int, Generation] = {}  # with an open file, least recently used first
-        self._last: dict[str, list[Found]] = {}  # what a family was when it was reconciled
+        self._last: dict[str, tuple[Found, ...]] = {}  # what a family was when it was reconciled
         self._with_news: list[Generation] = []  # of the last look at many
         self._doubtful: set[str] = set()  # folders that a scan should look at soon
-        self._now = b""  # when the last files were opened: those that are found together share it
+        self._now, self._seen_at = b"", 0.0  # when the last files were opened: those that are found together share it
         self.measuring = Measuring(self.problems, changed=listener.changed, finish=self.finish)
 
     def __repr__(self) -> str:
@@ -98,9 +98,8 @@ class Catalog:
         if measurement is not None:
             self.measuring.add(generation, measurement)
         self.newest_id = max(self.newest_id, generation.id)
-        family = self.families.setdefault(generation.source.path, [])
-        family.append(generation)
-        family.sort(key=lambda g: g.id)
+        self._join_family(generation.source.path, generation)
+        self.families[generation.source.path].sort(key=lambda g: g.id)
         self._last.pop(generation.source.path, None)
 
     def follow(self, config: TailConfig, *, node: str, may_read: Callable[[str], bool]) -> None:
@@ -125,7 +124,7 @@ class Catalog:
 
     def is_news(self, family: Family) -> bool:
         """Whether `reconcile` has anything to do."""
-        return self._last.get(family.live_path) != family.files
+        return self._last.get(family.live_path) != tuple(family.files)
 
     def has_only_grown(self, family: Family) -> bool:
         """Whether files that are open are all that differs, and these in nothing but their bytes: then they are looked
@@ -143,7 +142,7 @@ class Catalog:
                 if not _is_same_but_longer(generation, new):
                     return False
                 grown.append((generation, new))
-        self._last[family.live_path] = family.files
+        self._last[family.live_path] = tuple(family.files)
         for generation, found in grown:
             generation.seen = found
             self.look(generation)
@@ -174,7 +173,7 @@ class Catalog:
         look = partial(open_all, asked, measures_all=measures_all, may_read=self._may_read)
         is_open = any(each.questions for each in asked)
         opened = await asyncio.to_thread(look) if is_open else [Opened((), ())] * len(asked)
-        self._now = rfc3339(time.time())
+        self._now, self._seen_at = rfc3339(time.time()), time.monotonic()
         try:
             for each, found in zip(asked, opened, strict=True):
                 self._reconcile(each, found, may_skip=may_skip)
@@ -192,7 +191,7 @@ class Catalog:
             self.problems.note(path, sentence)
         matched = match(asked.generations, family.files, opened.heads)
         if matched.is_complete:
-            self._last[family.live_path] = family.files
+            self._last[family.live_path] = tuple(family.files)
         self._apply(family, matched, opened, may_skip=may_skip)
         if not self.families.get(family.live_path):
             self._last.pop(family.live_path, None)
@@ -268,12 +267,20 @@ class Catalog:
             size=head.size,
             is_final=found.name.is_gzip and opened.is_measured(found.path),
             must_commit_first=is_random,
+            seen_at=self._seen_at,
         )
         self.newest_id = generation.id
-        self.families.setdefault(live_path, []).append(generation)
+        self._join_family(live_path, generation)
         self._put(generation, found)
         self._hold(generation, opened.take(found.path))
         self._listener.adopt(generation, may_skip=may_skip)
+
+    def _join_family(self, live_path: str, generation: Generation) -> None:
+        family = self.families.get(live_path)
+        if family is None:
+            self.families[live_path] = [generation]  # mostly it stays alone: a list that has grown has room for more
+        else:
+            family.append(generation)
 
     def has_newer(self, live_path: str, than: int) -> bool:
         """Whether a generation of it was found after that one."""
@@ -290,7 +297,7 @@ class Catalog:
             first_seen=rfc3339(time.time()),
         )
         self.newest_id = generation.id
-        self.families.setdefault(source.path, []).append(generation)
+        self._join_family(source.path, generation)
         self._listener.adopt(generation, may_skip=False)
         self._end(generation, "unseen", has_gap=True)
         self._order(family)

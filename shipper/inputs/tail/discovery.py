@@ -309,7 +309,7 @@ class Scanner:
             if not stat.S_ISDIR(info.st_mode):
                 out.problems[entry.path] = "is not a regular file"
             return None
-        return Found(entry.path, name, info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, target)
+        return Found(entry.path, name, _same(info.st_dev), info.st_ino, info.st_size, info.st_mtime_ns, target)
 
     def may_read(self, real: str) -> bool:
         """`real`: a path without links; where it begins as a folder is configured, that folder has none either."""
@@ -327,6 +327,12 @@ class Scanner:
             "add its folder to the input's `follow` if that is meant"
         )
         return False
+
+
+@cache
+def _same(device: int) -> int:
+    """One object for all files of a file system."""
+    return device
 
 
 def _is_in(path: str, folder: str) -> bool:

@@ -1,9 +1,10 @@
 """A log file generation: the same bytes under changing names, and every output's cursor in them."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from shipper import native
 from shipper.checkpoint import CursorRow, GenerationRow
@@ -13,6 +14,8 @@ from shipper.inputs.tail.identity import NO_FINGERPRINT, Fingerprint
 from shipper.ledger import Cursor
 from shipper.parsers import Format, State
 from shipper.record import Source
+
+NONE: Mapping[str, Any] = MappingProxyType({})  # for what most files have none of
 
 Stall = tuple[int, int, bool, bool]  # position, end, whether that is the end for good, whether open records hold back
 
@@ -25,6 +28,10 @@ class Reading:
     hold_until: float | None = None  # after that, records behind an open one are given out
     waits_since: float | None = None  # for the file before it to be opened
     quantum: int = 0  # bytes of the next read, beyond other cursors too; 0: the usual
+
+
+def _none() -> Mapping[str, Any]:
+    return NONE
 
 
 class Known(NamedTuple):
@@ -63,7 +70,7 @@ class Generation:
     previous: "Generation | None" = None  # the one that the container wrote before this
     following: "Generation | None" = None  # ... and after this, of the same restart
     cursors: dict[str, Cursor] = field(default_factory=dict)
-    parked: dict[str, Cursor] = field(default_factory=dict)  # of outputs that are not to have it, as things are now
+    parked: Mapping[str, Cursor] = field(default_factory=_none)  # of outputs that are not to have it, as things are now
     left_out_at: float | None = None  # since when no input takes it, though its file may be there
     is_dirty: bool = True  # its row differs from what is committed
     has_grown: bool = False  # ... in nothing but its size
@@ -71,7 +78,7 @@ class Generation:
     # what the pipeline remembers of it
     limit: int | None = None  # --once: read up to here
     read_to: int = 0  # the furthest that any output has read
-    readings: dict[str, "Reading"] = field(default_factory=dict)  # by output
+    readings: Mapping[str, "Reading"] = field(default_factory=_none)  # by output
     stood_at: int = -1  # its size when it was looked at some seconds ago
     seam_ends: bool = False  # nobody waits any more for a record to go on in the following generation: decided, ...
     seam_is_over: bool = False  # ... and durable: a crash must not make one record of what was sent as two
@@ -130,7 +137,22 @@ class Generation:
 
     def reading(self, output: str) -> Reading:
         found = self.readings.get(output)
-        return found if found is not None else self.readings.setdefault(output, Reading())
+        if found is None:
+            found = Reading()
+            self.readings = {**self.readings, output: found}
+        return found
+
+    def stall(self, output: str) -> Stall | None:
+        """In which way this output has read it in vain."""
+        found = self.readings.get(output)
+        return None if found is None else found.stalled
+
+    def forget_reading(self, output: str) -> None:
+        if output in self.readings:
+            self.readings = {name: reading for name, reading in self.readings.items() if name != output} or NONE
+
+    def forget_readings(self) -> None:
+        self.readings = NONE
 
     def forget_seam(self) -> None:
         """Somebody comes who has not looked yet whether its last record goes on in the next file."""
@@ -160,14 +182,19 @@ class Generation:
         return self.cursors.get(output) or self.parked.get(output)
 
     def park(self, output: str, now: float) -> None:
-        cursor = self.parked[output] = self.cursors.pop(output)
+        cursor = self.cursors.pop(output)
+        self.parked = {**self.parked, output: cursor}
         cursor.park(now)
-        self.readings.pop(output, None)
+        self.forget_reading(output)
 
     def unpark(self, output: str) -> None:
-        cursor = self.cursors[output] = self.parked.pop(output)
+        cursor = self.cursors[output] = self.parked[output]
+        self.forget_parked(output)
         if cursor.parked_at is not None:
             cursor.park(None)
+
+    def forget_parked(self, output: str) -> None:
+        self.parked = {name: cursor for name, cursor in self.parked.items() if name != output} or NONE
 
     def unread_bytes(self) -> int:
         return self.size - self.least_position()
@@ -272,7 +299,7 @@ def cursor_row(cursor: Cursor) -> CursorRow:
         last_time=state.last_time.decode(),
         inside=state.inside.decode(),
         cut=tuple(s.decode() for s in state.cut) if state.cut else (),
-        fates=dict(cursor.fates),
+        fates=cursor.fates,
         unheard=cursor.unheard,
         parked_at=cursor.parked_at,
     )
@@ -283,13 +310,10 @@ def restore_cursor(row: CursorRow) -> Cursor:
     return Cursor(
         row.generation,
         row.output,
-        position=row.acked,
+        acked=row.acked,
         ahead=row.ahead,
         state=state,
-        acked=row.acked,
-        acked_ahead=row.ahead,
-        acked_state=state,
-        fates=dict(row.fates),
+        fates=row.fates,
         unheard=row.unheard,
         parked_at=row.parked_at,
         is_dirty=False,

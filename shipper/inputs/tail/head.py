@@ -57,8 +57,10 @@ class Opened:
             found.target or found.path, is_gzip=found.name.is_gzip, may_read=self._may_read
         )
         if (file.device, file.inode) == (found.device, found.inode):
+            file.device, file.inode = found.device, found.inode  # one object of each, for thousands of files
             data = _first_bytes(file)
-            self.heads[found.path] = Head(data, self._size(file, data, generations))
+            size = self._size(file, data, generations)
+            self.heads[found.path] = Head(data, found.size if size == found.size else size)
 
     def _size(self, file: OpenFile, head: bytes, generations: Sequence[Generation]) -> int:
         """Decompressed. The kubelet's gzipped files are complete when they have their name: none is measured twice."""

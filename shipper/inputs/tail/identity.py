@@ -19,7 +19,8 @@ class Fingerprint(NamedTuple):
     @classmethod
     def of(cls, head: bytes) -> "Fingerprint":
         head = head[:FINGERPRINT_BYTES]
-        return cls(len(head), hashlib.blake2b(head, digest_size=16).hexdigest()) if head else cls()
+        length = FINGERPRINT_BYTES if len(head) == FINGERPRINT_BYTES else len(head)  # one object for many
+        return cls(length, hashlib.blake2b(head, digest_size=16).hexdigest()) if head else cls()
 
     def fits(self, head: bytes) -> bool:
         """Whether a file that begins with `head` can be the one that this was taken of. Never for an empty one."""

@@ -33,7 +33,7 @@ def pod_source(input_name: str, path: str) -> Source:
     if len(parts) == 4:
         pod, container, file = _POD.fullmatch(parts[1]), intern(parts[2]), _RESTART.fullmatch(parts[3])
         if pod and file:
-            return Source(input_name, path, intern(pod[1]), pod[2], pod[3], container, int(file[1]))
+            return Source(input_name, path, intern(pod[1]), pod[2], intern(pod[3]), container, int(file[1]))
     return Source(input_name, path)
 
 
