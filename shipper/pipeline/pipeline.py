@@ -234,7 +234,8 @@ class Pipeline:
         return begun
 
     def waits_for_metadata(self, generation: Generation) -> bool:
-        return any(self._plans.waits(generation, name) for name in generation.cursors)
+        end, waits = generation.end, self._plans.waits
+        return any(c.position < end and waits(generation, name) for name, c in generation.cursors.items())
 
     def metadata_changed(self, uid: str) -> None:
         """The metadata of a pod is known now, or differs."""
@@ -257,6 +258,7 @@ class Pipeline:
             self._end_history(generation, now)
         self._bound_held(held)
         self._forget_outputs()
+        self._plans.tend(time.monotonic())
         if self.metadata is not None:
             self.metadata.retain({u for u, gs in self._uids.items() if any(_may_be_read(g) for g in gs)})
 
@@ -583,7 +585,7 @@ def _say_in_doubt(generation: Generation, output: str, reason: str, count: int) 
 
 def _may_be_read(generation: Generation) -> bool:
     """What its pod is called must stay known: lines may come after the API server has forgotten it."""
-    return generation.left_out_at is None and (generation.has_unread() or not generation.is_final)
+    return generation.left_out_at is None and not (generation.is_final and generation.is_done())
 
 
 def _last_border(generation: Generation) -> int:

@@ -18,6 +18,8 @@ from shipper.router import EMPTY, Choice, Plan, Router, Subject, first_fitting
 
 ENDED = Metadata(terminated=True)
 MOST_ENVELOPES = 64  # kept for one container, and as many targets
+MOST_AT_REST = 500  # plans kept at least, whether their files are read to their ends or not
+UNUSED_S = 60.0  # so long at least one is kept that was asked for again
 
 Framing = tuple[bytes | None, bytes]  # what an output's `frame` says of a target
 
@@ -70,6 +72,9 @@ class Plans:
         self._limits = limits  # input -> max_record_bytes
         self._has_id = {o.name: o.frame("x")[0] is not None for o in outputs}
         self._prepared: dict[int, Prepared] = {}
+        self._unused: dict[int, Prepared] = {}  # not asked for since `tend` has put them aside
+        self._let_go: set[int] = set()  # files whose plans `rest` has forgotten, and does not forget again
+        self._tended_at = float("-inf")
         # by all that they depend on, since thousands of files share a few
         self._frames: dict[tuple[object, ...], Frame] = {}
         self._framings: dict[tuple[str, str], Framing] = {}
@@ -83,11 +88,30 @@ class Plans:
     def of(self, generation: Generation) -> Prepared:
         found = self._prepared.get(generation.id)
         if found is None or found.frame.format != (generation.format or "text"):
-            found = self._prepared[generation.id] = self._prepare(generation)
+            found = self._unused.pop(generation.id, None)
+            if found is None or found.frame.format != (generation.format or "text"):
+                found = self._prepare(generation)
+            self._prepared[generation.id] = found
         return found
 
     def forget(self, generation: Generation) -> None:
         self._prepared.pop(generation.id, None)
+        self._unused.pop(generation.id, None)
+
+    def rest(self, generation: Generation) -> None:
+        """It is read to its end. Of thousands of files whose backlog was read, few will be written to soon: where there
+        are many, a plan is forgotten then, and kept only where it has to be made once more.
+        """
+        if len(self._prepared) > MOST_AT_REST and generation.id not in self._let_go:
+            self._let_go.add(generation.id)
+            self.forget(generation)
+
+    def tend(self, now: float) -> None:
+        """To be called now and then (`now`: monotonic): forgets plans that nobody has asked for in a while."""
+        if now - self._tended_at >= UNUSED_S:
+            self._tended_at = now
+            self._let_go.intersection_update(self._prepared)
+            self._unused, self._prepared = self._prepared, {}
 
     def may_ever_take(self, generation: Generation) -> list[str]:
         """Outputs that some record of it could reach: the others hold no cursor there."""

@@ -176,6 +176,7 @@ class Pump:
         for _ in range(len(self._turns)):
             generation = self._turns.next()
             if sweep.take(generation):
+                self._plans.rest(generation)
                 if generation.following is not None:
                     self.changed(generation.following)
             else:
@@ -432,6 +433,8 @@ class Pump:
                 generation.file.release(job.position, cursors[0].position)
         if generation.has_unread():
             self.changed(generation)
+        else:
+            self._plans.rest(generation)
         if generation.following is not None:
             self.changed(generation.following)
 

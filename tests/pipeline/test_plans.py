@@ -1,9 +1,12 @@
 """What is decided once per container: made anew when it must be, kept within bounds, and keyed by all it depends on."""
 
+import pytest
+
 from shipper.filters.base import Lookup, Metadata
 from shipper.filters.kubernetes.config import KubernetesConfig
 from shipper.inputs.tail.generation import Generation
-from shipper.pipeline.plans import MOST_ENVELOPES, time_key
+from shipper.pipeline import plans as plans_module
+from shipper.pipeline.plans import MOST_ENVELOPES, UNUSED_S, time_key
 from shipper.record import Source
 from tests.fakes import clock
 from tests.pipeline.bench import FILE, POD, TAG, Bench, FakeOutput, fates, file_of, line, messages
@@ -11,6 +14,7 @@ from tests.pipeline.test_lanes import Known
 from tests.test_router import add, drop, tags
 
 KUBERNETES = KubernetesConfig()
+OTHER = Source("pods", "/var/log/pods/shop_till_v/app/0.log", "shop", "till", "v", "app", 0)
 LABELLED = Metadata(document={"labels": {"app": "web"}}, labels={"team": "a", "app": "web"})
 
 
@@ -191,5 +195,49 @@ def test_a_local_file_asks_nobody_for_metadata() -> None:
         await bench.finish()
         bench.check()
         assert fates([generation], "es") == {"delivered": 2}
+
+    clock.run(scenario())
+
+
+def test_of_many_files_that_are_read_plans_are_forgotten_once_and_kept_when_they_are_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(plans_module, "MOST_AT_REST", 1)
+
+    async def scenario() -> None:
+        bench = Bench(filters=[KUBERNETES], metadata=Known(LABELLED))
+        few = bench.open(line(0))
+        await bench.finish()
+        plan = bench.plans.of(few)
+        many = bench.open(line(0), source=OTHER)
+        first = bench.plans.of(many)
+        await bench.finish()
+        assert bench.plans.of(few) is plan
+        second = bench.plans.of(many)
+        assert second is not first
+        bench.write(many, line(1))
+        await bench.finish()
+        assert bench.plans.of(many) is second
+        bench.check()
+        assert all(b'"labels":{"app":"web"}' in document for document in bench.outputs["es"].documents)
+
+    clock.run(scenario())
+
+
+def test_a_plan_that_nobody_asks_for_is_forgotten_after_a_while() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        used, unused = generation_of(bench), Generation(2, FILE, FILE.path, TAG, format="cri")
+        bench.plans.tend(0.0)
+        plans = bench.plans.of(used), bench.plans.of(unused)
+        bench.plans.tend(UNUSED_S / 2)
+        bench.plans.tend(UNUSED_S)
+        assert bench.plans.of(used) is plans[0]
+        bench.plans.tend(2 * UNUSED_S)
+        assert bench.plans.of(used) is plans[0]
+        assert bench.plans.of(unused) is not plans[1]
+        bench.plans.tend(3 * UNUSED_S)
+        bench.plans.forget(used)  # its metadata has changed
+        assert bench.plans.of(used) is not plans[0]
 
     clock.run(scenario())
