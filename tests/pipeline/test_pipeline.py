@@ -431,6 +431,21 @@ async def test_history_forgets_only_what_is_gone_and_done_and_uploaded(site: Sit
     site.end(pipeline)
 
 
+async def test_a_pod_stays_known_until_all_of_its_records_have_their_fate(site: Site) -> None:
+    """What is in flight may have to be read again, and is to get the labels of a pod that is deleted meanwhile."""
+    kept: list[set[str]] = []
+    metadata = Known(Metadata())
+    metadata.retain = lambda uids: kept.append(set(uids))  # type: ignore[method-assign]
+    pipeline = site.pipeline(FakeOutput(), filters=[KubernetesConfig()], metadata=metadata)
+    generation = adopt(pipeline, "cart", 100, is_final=True)
+    segment = generation.cursors["es"].take(100, records=1)
+    pipeline._tend()
+    segment.answer(1)
+    pipeline._tend()
+    assert kept == [{generation.source.uid}, set()]
+    site.end(pipeline)
+
+
 async def test_the_last_words_of_a_terminated_container_are_delivered(site: Site) -> None:
     """They stand as `P` for good. Twice looked at, since the status may be known before the last line is."""
     site.write(line(0, "last words", tag="P"))
