@@ -201,7 +201,9 @@ def judge(kubelet: Kubelet, documents: Documents, *, by_time: bool = False) -> V
 def _exact_stamp_of(folder: str) -> Stamp | None:
     """The kernel's is of some milliseconds, in which much happens here."""
     stamp = stamp_of(folder)
-    return None if stamp is None else (*stamp, hash(tuple(sorted((e.name, e.inode()) for e in os.scandir(folder)))))
+    if stamp is None:
+        return None
+    return b"%b %x" % (stamp, hash(tuple(sorted((e.name, e.inode()) for e in os.scandir(folder)))))
 
 
 def _id(document: bytes) -> bytes:

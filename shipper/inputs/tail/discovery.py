@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from shipper.inputs.tail.memory import Memory
+from shipper.inputs.tail.memory import NOTHING, Memory
 from shipper.inputs.tail.paths import Name, name_of, pod_of
 
 REST_S = 0.02  # two ticks of the slowest clock that a file system has: a folder at rest so long shows a later change
@@ -38,7 +38,7 @@ class Found(NamedTuple):
     target: str = ""  # where it leads, for a link
 
 
-class Family(msgspec.Struct):
+class Family(msgspec.Struct, gc=False):
     """A live path and its rotated siblings, oldest first. The live file may be missing.
 
     `listed_ns`: when their folder was changed last, as long as they are all that it has of them.
@@ -64,6 +64,10 @@ class Scan(msgspec.Struct):
         self.excluded |= other.excluded
         for family in other.families.values():
             self.add(family)
+
+    def left_out(self) -> frozenset[str]:
+        """`excluded`, to be kept: mostly there is nothing."""
+        return frozenset(self.excluded) if self.excluded else NOTHING
 
     def add(self, family: Family) -> None:
         known = self.families.setdefault(family.live_path, family)
@@ -167,7 +171,7 @@ class Scanner:
         if is_of_pods and not has_links and not found.problems:
             listing = self._memory.note(folder, pattern, began)
             if listing is not None:
-                listing.folders, listing.excluded = names, frozenset(found.excluded)
+                listing.folders, listing.excluded = tuple(names), found.left_out()
         out.take(found)
         return names
 
@@ -242,7 +246,7 @@ class Scanner:
         if began is not None and not has_links and not listing.problems:
             noted = self._memory.note(folder, pattern, began)
             if noted is not None:
-                noted.families, noted.excluded = tuple(listing.families.values()), frozenset(listing.excluded)
+                noted.families, noted.excluded = tuple(listing.families.values()), listing.left_out()
         out.take(listing)
 
     def _recall(self, folder: str, pattern: str, out: Scan) -> bool:
@@ -258,7 +262,7 @@ class Scanner:
             families.append(again)
         if not self._memory.stands(folder, known):
             return False
-        known.families = families
+        known.families = tuple(families)
         for family in families:
             out.add(family)
         out.folders.add(folder)
@@ -368,7 +372,7 @@ def _again(family: Family) -> Family | None:
 def _in_order(files: list[Found]) -> list[Found]:
     """Oldest first, and without doubles."""
     if len(files) < 2:
-        return files
+        return files[:]  # without the room that a list keeps to grow
     paths = {file.path for file in files if not file.name.is_live}
     return sorted(
         (file for file in files if not _is_double(file, paths)), key=lambda file: (file.name.order, file.path)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 COARSEST_S = 2.0  # FAT's; others' are some milliseconds, or a second
 BELIEVED_S = 60.0  # at least; at most twice that, lest all folders be listed at once
 
-Stamp = tuple[int, ...]
-_NOTHING = frozenset[str]()
+Stamp = bytes
+NOTHING = frozenset[str]()
 
 
 class Moment(msgspec.Struct, frozen=True):
@@ -32,16 +32,15 @@ class Moment(msgspec.Struct, frozen=True):
     stamp: Stamp | None
 
 
-class Listing(msgspec.Struct):
-    """Of one folder, by one pattern: subfolders, or files; and what is left out of it."""
+class Listing(msgspec.Struct, gc=False):
+    """Of one folder, by one pattern: subfolders, or files; and what is left out of it. It is to be believed."""
 
     stamp: Stamp
-    since: float  # when the folder was first seen with that stamp
     until: float  # believed so long
     round: int  # in which it was met last
     folders: Sequence[str] = ()
     families: "Sequence[Family]" = ()
-    excluded: frozenset[str] = _NOTHING
+    excluded: frozenset[str] = NOTHING
 
 
 def stamp_of(folder: str) -> Stamp | None:
@@ -53,11 +52,15 @@ def stamp_of(folder: str) -> Stamp | None:
         info = os.stat(folder)  # noqa: PTH116
     except OSError:
         return None
-    return info.st_mtime_ns, info.st_ctime_ns, info.st_ino
+    return b"%x %x %x" % (info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
 
 
 class Memory:
-    """Of one scanner, from one scan of everything to the next."""
+    """Of one scanner, from one scan of everything to the next.
+
+    There are two folders for each container. Of one whose listing is not to be believed yet, only a number is kept; of
+    those that by chance have the same one, the younger would be believed too early.
+    """
 
     def __init__(
         self,
@@ -66,30 +69,37 @@ class Memory:
         stamp_of: Callable[[str], Stamp | None] = stamp_of,
     ) -> None:
         self._clock, self._stamp_of = clock, stamp_of
-        self._listings: dict[tuple[str, str], Listing] = {}
+        self._listings: dict[str, dict[str, Listing]] = {}  # by pattern and folder
+        self._young: dict[int, float] = {}  # a hash of folder, pattern and stamp -> when that was seen first
+        self._young_now: dict[int, float] = {}  # the same, as far as this round has met them
         self._round = 0
 
     def __repr__(self) -> str:
-        return f"<Memory of {len(self._listings)} listings>"
+        return f"<Memory of {sum(map(len, self._listings.values())) + len(self._young)} folders>"
 
     def begin(self, folder: str) -> Moment:
         """To be called before it is listed."""
         return Moment(self._clock(), self._stamp_of(folder))
 
     def note(self, folder: str, pattern: str, began: Moment) -> Listing | None:
-        """It was listed after `began`. -> where to put what it held; None where nothing tells how long that holds."""
+        """It was listed after `began`. -> where to put what it held; None where that is not to be believed (yet)."""
         if began.stamp is None:
             return None
-        known = self._listings.get((folder, pattern))
-        since = known.since if known is not None and known.stamp == began.stamp else self._clock()
-        is_old = began.at - since > COARSEST_S
-        until = began.at + random.uniform(BELIEVED_S, 2 * BELIEVED_S) if is_old else began.at
-        listing = self._listings[folder, pattern] = Listing(began.stamp, since, until, self._round)
+        listings = self._listings.setdefault(pattern, {})
+        known = listings.pop(folder, None)
+        if known is None or known.stamp != began.stamp:  # else it has had this stamp for long enough
+            number = hash((folder, pattern, began.stamp))
+            since = self._young.get(number, self._clock())
+            if began.at - since <= COARSEST_S:
+                self._young_now[number] = since
+                return None
+        until = began.at + random.uniform(BELIEVED_S, 2 * BELIEVED_S)
+        listing = listings[folder] = Listing(began.stamp, until, self._round)
         return listing
 
     def recall(self, folder: str, pattern: str) -> Listing | None:
         """What is believed of it, if it `stands` still."""
-        listing = self._listings.get((folder, pattern))
+        listing = self._listings.get(pattern, {}).get(folder)
         return listing if listing is not None and self._clock() < listing.until else None
 
     def stands(self, folder: str, listing: Listing) -> bool:
@@ -100,5 +110,7 @@ class Memory:
     def end_round(self) -> None:
         """Forgets what was not asked for since the last time."""
         ended, self._round = self._round, self._round + 1
-        for key in [key for key, listing in self._listings.items() if listing.round != ended]:
-            del self._listings[key]
+        self._young, self._young_now = self._young_now, {}
+        for listings in self._listings.values():
+            for folder in [folder for folder, listing in listings.items() if listing.round != ended]:
+                del listings[folder]

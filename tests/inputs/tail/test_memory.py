@@ -25,7 +25,7 @@ class Node:
 
     def stamp_of(self, folder: str) -> Stamp | None:
         real = stamp_of(folder)
-        return None if real is None else (int(self.changed[folder] / self.tick_s), real[2])
+        return None if real is None else b"%d %b" % (int(self.changed[folder] / self.tick_s), real.split()[-1])
 
     def touch(self, *folders: Path) -> None:
         for folder in folders:
@@ -189,7 +189,7 @@ def test_what_is_gone_is_forgotten(node: Node) -> None:
         folder.rmdir()
         node.touch(folder.parent)
     node.scanner.scan()
-    assert (memory, repr(node.scanner._memory)) == ("<Memory of 7 listings>", "<Memory of 5 listings>")
+    assert (memory, repr(node.scanner._memory)) == ("<Memory of 7 folders>", "<Memory of 5 folders>")
 
 
 def test_stamp_tells_of_each_name_and_each_folder(tmp_path: Path) -> None:
