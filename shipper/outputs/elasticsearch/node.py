@@ -6,9 +6,6 @@ and 429 for a dead node.
 
 import asyncio
 import dataclasses
-import socket
-from contextlib import suppress
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from yarl import URL
@@ -28,16 +25,13 @@ from shipper.outputs.elasticsearch.transport import (
     TransportError,
     aiohttp,
 )
+from shipper.sockets import make_impatient_socket
 
 if TYPE_CHECKING:
-    from aiohappyeyeballs import AddrInfoType
-
     from shipper.outputs.elasticsearch.config import ProxyConfig
 
 _WRITE_BYTES = 256 * 1024  # a slice at a time, so that a slow server makes the writer wait instead of filling buffers
 _BUSY_NOT_DEAD = frozenset((413, 429))
-_SYN_REPEATS = 1  # the kernel sends it again after a second, and waits two more
-_UNPACED = b"reno"  # the one way to control congestion that every Linux has (tcp(7))
 PROXY = "proxy"  # key of a NodeConfig's extras: a ProxyConfig
 
 
@@ -112,7 +106,7 @@ class PlainNode(AiohttpHttpNode):
         connector = aiohttp.TCPConnector(
             limit_per_host=self._connections_per_node,
             ssl=self._ssl_context or False,
-            socket_factory=make_socket,
+            socket_factory=make_impatient_socket,
         )
         self.session = aiohttp.ClientSession(
             headers=self.headers,
@@ -134,23 +128,6 @@ def _proxy_url(node: NodeConfig) -> URL | None:
     if proxy.username is None or proxy.password is None:
         return url
     return url.with_user(proxy.username).with_password(proxy.password.get())
-
-
-def make_socket(address: "AddrInfoType") -> socket.socket:
-    """Gives up a connection after 3 s instead of two minutes, where the host does not even refuse: one that is switched
-    off, or behind a firewall. The next host is asked then.
-
-    On this machine itself nothing is ever congested. Where the system's choice is BBR, a timer would pace what is sent
-    even there, at a fifth of all CPU that a backlog costs.
-    """
-    family, kind, protocol, _, place = address
-    created = socket.socket(family, kind, protocol)
-    if hasattr(socket, "TCP_SYNCNT"):  # Linux
-        created.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, _SYN_REPEATS)
-    if hasattr(socket, "TCP_CONGESTION") and ip_address(place[0]).is_loopback:
-        with suppress(OSError):  # an administrator may have left it out of what is allowed
-            created.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, _UNPACED)
-    return created
 
 
 class PatientNodePool(NodePool):

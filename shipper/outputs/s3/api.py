@@ -37,6 +37,7 @@ from shipper.outputs.s3.compression import CODECS, PARQUET_TYPE
 from shipper.outputs.s3.config import S3AuthConfig, S3Config
 from shipper.outputs.s3.sdk_data import LeanLoader
 from shipper.outputs.s3.trouble import CREDENTIALS, AlreadyThere, NoSuchUpload, S3Error, Trouble, explain
+from shipper.sockets import make_socket
 
 CONNECT_TIMEOUT_S = 10
 MANIFEST_TYPE = "application/x-ndjson"
@@ -229,6 +230,7 @@ def _client_config(config: S3Config) -> AioConfig:
         request_checksum_calculation="when_required",  # ours is given with each request; other servers know no trailers
         response_checksum_validation="when_required",
         s3={"addressing_style": "path" if config.endpoint else "auto"},
+        connector_args={"socket_factory": make_socket},
     )
 
 

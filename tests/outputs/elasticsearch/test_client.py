@@ -28,7 +28,6 @@ from shipper.outputs.elasticsearch.config import (
     TlsConfig,
     cloud_host,
 )
-from shipper.outputs.elasticsearch.node import make_socket
 from shipper.outputs.elasticsearch.output import ElasticsearchOutput
 from shipper.template import Template
 from shipper.values import Secret
@@ -85,33 +84,6 @@ async def test_a_host_that_is_switched_off_is_told_of_and_nothing_is_in_doubt(si
     with pytest.raises(Disconnected, match="no connection to the server") as raised:
         await status_of(config(silent_host, timeout=600.0))
     assert not raised.value.ambiguous
-
-
-# -- sockets ----------------------------------------------------------------------------------------------------------
-
-
-def congestion_control(made: socket.socket) -> bytes:
-    with made:
-        return made.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0")
-
-
-@pytest.mark.skipif(not hasattr(socket, "TCP_CONGESTION"), reason="Linux tells and lets choose")
-@pytest.mark.parametrize(
-    ("host", "family", "is_near"),
-    [
-        ("127.0.0.1", socket.AF_INET, True),
-        ("127.8.0.1", socket.AF_INET, True),
-        ("::1", socket.AF_INET6, True),
-        ("192.0.2.1", socket.AF_INET, False),
-        ("2001:db8::1", socket.AF_INET6, False),
-        ("fe80::1%eth0", socket.AF_INET6, False),
-    ],
-)
-def test_only_what_is_sent_on_this_machine_is_not_paced(host: str, family: socket.AddressFamily, is_near: bool) -> None:
-    usual = congestion_control(socket.socket())
-    place = (host, 9200) if family == socket.AF_INET else (host, 9200, 0, 0)
-    made = make_socket((family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", place))
-    assert congestion_control(made) == (b"reno" if is_near else usual)
 
 
 # -- a proxy ----------------------------------------------------------------------------------------------------------
