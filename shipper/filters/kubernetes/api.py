@@ -11,6 +11,7 @@ import importlib.util
 import json
 import os
 import sys
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -25,6 +26,9 @@ from shipper.errors import ShipperError
 from shipper.filters.kubernetes.config import KubernetesApiConfig
 from shipper.filters.kubernetes.pace import Pace
 from shipper.metrics import Metrics
+
+READ_BYTES = 128 << 10  # of an answer wait to be looked at, or twice that; the library lets 4 MiB of a watch wait
+LONGEST_LINE_BYTES = 4 << 20  # of a watch: more than etcd takes
 
 Access = Literal["auto"] | KubernetesApiConfig
 
@@ -44,12 +48,22 @@ class Lines:
     def __init__(self, response: Any, path: str) -> None:
         self._response = response
         self._path = path
+        self._lines: deque[bytes] = deque()
+        self._rest = b""  # the head of the next one
 
     async def next(self) -> bytes:
         """A line; `b""` at the end of the watch. Raises ApiError when the connection breaks, or is silent too long."""
-        with _translated(f"the watch of {self._path}"):
-            line: bytes = await self._response.content.readline()
-        return line
+        while not self._lines:
+            with _translated(f"the watch of {self._path}"):
+                data: bytes = await self._response.content.readany()
+            if not data:
+                rest, self._rest = self._rest, b""
+                return rest
+            *whole, self._rest = (self._rest + data).split(b"\n")
+            self._lines.extend(line + b"\n" for line in whole)
+            if len(self._rest) > LONGEST_LINE_BYTES:
+                raise ApiError(f"the watch of {self._path}: a line of more than {LONGEST_LINE_BYTES} bytes")
+        return self._lines.popleft()
 
 
 class KubernetesApi:
@@ -127,6 +141,7 @@ class KubernetesApi:
                     self._reload = await _configure(self._access, configuration, library)
                     self._client = library.ApiClient(configuration)
                     self._client.user_agent = f"shipper/{__version__}"
+                    self._client.rest_client.pool_manager._read_bufsize = READ_BYTES  # noqa: SLF001  no argument leads there
                 elif self._is_stale and self._reload is not None:
                     await self._reload()
             except (library.config.ConfigException, *_CONFIGURATION_ERRORS) as exc:
@@ -161,7 +176,7 @@ def _translated(what: str) -> Iterator[None]:
         yield
     except TimeoutError as exc:
         raise ApiError(f"{what}: no answer in time") from exc
-    except (aiohttp.ClientError, OSError, ValueError) as exc:  # ValueError: a line longer than aiohttp's buffer
+    except (aiohttp.ClientError, OSError, ValueError) as exc:  # ValueError: headers that aiohttp cannot read
         raise ApiError(f"{what}: {exc or type(exc).__name__}") from exc
 
 

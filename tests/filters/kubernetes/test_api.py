@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from shipper.filters.kubernetes.api import Access, ApiError, KubernetesApi
+from shipper.filters.kubernetes.api import Access, ApiError, KubernetesApi, Lines
 from shipper.filters.kubernetes.config import KubernetesApiConfig
 from shipper.metrics import Metrics
 from tests.filters.kubernetes.conftest import QUICK, World
@@ -130,3 +130,27 @@ async def test_an_answer_that_is_not_from_an_api_server_is_shown(world: World) -
         with pytest.raises(ApiError, match="404: Not Found") as caught:
             await api.get("/somewhere/else", kind="get")
     assert caught.value.status == 404
+
+
+class Pieces:
+    """The content of an answer, as it comes."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.content, self._left = self, list(pieces)
+
+    async def readany(self) -> bytes:
+        return self._left.pop(0) if self._left else b""
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+async def test_lines_of_a_watch_are_whole_however_they_come(size: int) -> None:
+    text = b"one\ntwo\n\nthree\r\nfo"
+    lines = Lines(Pieces(*(text[i : i + size] for i in range(0, len(text), size))), "/x")
+    assert [await lines.next() for _ in range(6)] == [b"one\n", b"two\n", b"\n", b"three\r\n", b"fo", b""]
+
+
+async def test_a_line_that_never_ends_is_an_error() -> None:
+    lines = Lines(Pieces(b"short\n", *[b"x" * (1 << 20)] * 5, b"\n"), "/x")
+    assert await lines.next() == b"short\n"
+    with pytest.raises(ApiError, match="a line of more than"):
+        await lines.next()
