@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 VERSION = 1
 FILE = "checkpoints.sqlite"
 IDLE_NOTE = "idle"
+CACHE_KIB = 512  # of pages in memory: rows are read at the start only, and written mostly in order
 
 _CHECKSUM = re.compile(rb',"crc32":(\d+)\}\Z')
 _SCHEMA = f"""
@@ -279,6 +280,7 @@ def _connect(path: Path) -> tuple[sqlite3.Connection, bool]:
         try:
             db.execute("pragma journal_mode = wal")
             db.execute("pragma synchronous = full")
+            db.execute(f"pragma cache_size = -{CACHE_KIB}")
             if not db.execute("select 1 from sqlite_master").fetchone():
                 db.executescript(_SCHEMA)
             _check(db, path)

@@ -170,7 +170,7 @@ class Cursor:
         self.acked_ahead = ahead
         self.acked_state = state
         self.fates = fates or {}
-        self.segments: list[Segment] = []  # without all their answers, in order of reading: few
+        self.segments: list[Segment] | tuple[()] = ()  # without all their answers, in order of reading: few
         self.parked_at = parked_at  # since then (epoch seconds) nobody reads here for its output
         self.is_dirty = is_dirty  # differs from what is committed
         self.sent_before: SentBefore | None = None
@@ -218,7 +218,7 @@ class Cursor:
         if rest < 0 or (rest and not records):
             raise ValueError(f"{rest} of {total} bytes of {self} were given no fate")
         self.position, self.ahead, self.state = end, ahead, state
-        self.segments.append(segment)
+        self._begin(segment)
         if not records:
             self.settle()
         return segment
@@ -230,8 +230,14 @@ class Cursor:
         """
         segment = Segment(self, self.position, end, (), state, end - self.position, {}, records)
         self.position, self.state = end, state
-        self.segments.append(segment)
+        self._begin(segment)
         return segment
+
+    def _begin(self, segment: Segment) -> None:
+        if self.segments:
+            self.segments.append(segment)
+        else:
+            self.segments = [segment]
 
     def answer(self, segment: Segment, records: int, rejected_bytes: int = 0, fate: str = DELIVERED) -> None:
         """`records` of a segment have their fate; `rejected_bytes` of them are dead letters now."""
@@ -255,9 +261,11 @@ class Cursor:
         segment.open_records = 0
         segments = self.segments
         if len(segments) == 1 and segments[0] is segment and segment.total:  # as `settle` does it
-            segments.clear()
+            self.segments = ()
             self.acked, self.acked_ahead, self.acked_state = segment.end, segment.ahead, segment.state
             self._count(fate, segment.total)
+            if self._delivered == self.acked:
+                self._delivered = self.acked  # one object for both
             self.is_dirty = True
         else:
             if segment.total:
@@ -273,6 +281,7 @@ class Cursor:
             for fate, count in done.fates.items():
                 self._count(fate, count)
             self.is_dirty = True
+        self.segments = segments or ()
 
     def move(self, before: str, after: str, count: int) -> int:
         """Bytes change their fate: spooled ones were uploaded, dead letters were pushed out. -> how many did.
@@ -319,7 +328,7 @@ class Cursor:
         before = self.sent_before or SentBefore(0, since)
         self.sent_before = SentBefore(max(reached, before.end), min(since, before.since))
         self.position, self.ahead, self.state = self.acked, self.acked_ahead, self.acked_state
-        self.segments.clear()
+        self.segments = ()
         if is_unheard and reached > self.unheard:
             self.unheard, self.is_dirty = reached, True
 

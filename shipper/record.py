@@ -31,7 +31,7 @@ class State(NamedTuple):
 START = State()
 
 
-class Source(msgspec.Struct, frozen=True):
+class Source(msgspec.Struct, frozen=True, gc=False):
     """Where the records of a log file come from, as far as its path tells: never lost, whatever the API says.
 
     `path` is that of the live file, without a rotation's suffix. `namespace` and what follows it are None for a file

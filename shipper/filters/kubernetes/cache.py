@@ -30,7 +30,7 @@ class _Answer(NamedTuple):
         return self[:3]
 
 
-class _Entry(msgspec.Struct):
+class _Entry(msgspec.Struct, gc=False):
     """A pod is kept packed, which takes a fifth of the memory: most write no log here, and of the others what matters
     stands in the plans of their containers. `answers`: those that were given; mostly there is one.
     """
