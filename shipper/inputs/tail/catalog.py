@@ -355,10 +355,11 @@ class Catalog:
         """What is known of the container's next (1) or previous (-1) restarts, nearest first."""
         if source.restart is None:
             return []
-        folder, first = folder_of(source.path), source.restart
-        numbers = range(first + step, max(-1, first + step * (NEAR_RESTARTS + 1)), step)  # `0.log` is the first
-        near = (self.families.get(f"{folder}/{number}.log") for number in numbers)
-        return [family for family in near if family]
+        folder, first, found = folder_of(source.path), source.restart, list[list[Generation]]()
+        for number in range(first + step, max(-1, first + step * (NEAR_RESTARTS + 1)), step):  # `0.log` is the first
+            if family := self.families.get(f"{folder}/{number}.log"):
+                found.append(family)
+        return found
 
     # -- one generation -----------------------------------------------------------------------------------------------
 

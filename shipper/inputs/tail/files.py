@@ -61,9 +61,8 @@ class PlainFile:
     is_gzip = False
     measurement = None
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, info: os.stat_result) -> None:
         self.fd = fd
-        info = os.fstat(fd)
         self.device, self.inode = info.st_dev, info.st_ino
 
     def size(self) -> int:
@@ -92,8 +91,7 @@ class GzipFile:
 
     is_gzip = True
 
-    def __init__(self, fd: int) -> None:
-        info = os.fstat(fd)
+    def __init__(self, fd: int, info: os.stat_result) -> None:
         self.device, self.inode = info.st_dev, info.st_ino
         self._fd = fd
         self._places: list[_Inflated] = []  # the least recently used first
@@ -257,11 +255,12 @@ def open_file(path: str, *, is_gzip: bool, may_read: Callable[[str], bool] = any
     """
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW)
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode):
             raise NotRegular(0, "is not a regular file", path)  # noqa: TRY301
         if not may_read(os.readlink(f"/proc/self/fd/{fd}")):  # noqa: PTH115
             raise Elsewhere(0, "leads out of the input's folders", path)  # noqa: TRY301
-        return GzipFile(fd) if is_gzip else PlainFile(fd)
+        return GzipFile(fd, info) if is_gzip else PlainFile(fd, info)
     except BaseException:
         os.close(fd)
         raise

@@ -47,14 +47,14 @@ def match(generations: Sequence[Generation], files: Sequence[Found], heads: Mapp
     time, and so is an empty one.
     """
     out, taken = Matched(), dict[int, Found]()  # by id of the generation
-    rest = []
-    for file in files:
+    rest = [] if generations else list(files)
+    for file in files if generations else ():
         sure = next((g for g in generations if g.id not in taken and _is_surely(g, file)), None)
         if sure is not None:
             taken[sure.id] = file
         else:
             rest.append(file)
-    for file in list(rest):  # bytes that confirm the hint of the inode
+    for file in list(rest) if generations else ():  # bytes that confirm the hint of the inode
         head = heads.get(file.path)
         hinted = (g for g in generations if g.id not in taken and _is_same_by_inode(g, file))
         found = next((g for g in hinted if head is not None and _can_be(g, file, head)), None)
