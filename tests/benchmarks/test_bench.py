@@ -262,7 +262,7 @@ def test_a_bar_is_held_to_the_median_and_missed_by_less_than_nothing() -> None:
 
 
 def test_growth_compares_costs_by_the_bytes_of_each_size_with_the_first() -> None:
-    growth = Growth("g", "", (Size(1, 10), Size(2, 10), Size(2, 10, copies=2)), rss=1.1)
+    growth = Growth("g", "", (Size(1, 10), Size(2, 10), Size(2, 10, copies=2)))
     runs = [[(run_of("plain", 1, cpu_s), size)] for cpu_s, size in ((2.0, 100), (6.0, 200), (4.0, 400))]
     rows = growth.rows(runs)
     assert [row.values for row in rows if row.measure.startswith("...")] == [[1.5], [1.0], [0.5], [1.0]]

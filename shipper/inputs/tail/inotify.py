@@ -10,6 +10,7 @@ import errno
 import os
 import struct
 from collections.abc import Iterable
+from sys import intern
 from typing import NamedTuple
 
 READ_BYTES = 1 << 16
@@ -185,7 +186,7 @@ class Inotify:
             if exc.errno in _WENT_AWAY or (exc.errno in _NOT_OURS and folder != self.root):
                 return False
             raise
-        before = self._folders.setdefault(watch, folder)
+        before = self._folders.setdefault(watch, intern(folder))
         self._watches[before] = watch
         return before == folder
 

@@ -11,6 +11,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Sequence
+from sys import intern
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -70,8 +71,9 @@ class Memory:
     ) -> None:
         self._clock, self._stamp_of = clock, stamp_of
         self._listings: dict[str, dict[str, Listing]] = {}  # by pattern and folder
-        self._young: dict[int, float] = {}  # a hash of folder, pattern and stamp -> when that was seen first
-        self._young_now: dict[int, float] = {}  # the same, as far as this round has met them
+        # a hash of folder, pattern and stamp -> the end of the round in which that was seen first
+        self._young: dict[int, float] = {}
+        self._young_now: dict[int, float | None] = {}  # the same, as far as this round has met them; None: first
         self._round = 0
 
     def __repr__(self) -> str:
@@ -85,12 +87,13 @@ class Memory:
         """It was listed after `began`. -> where to put what it held; None where that is not to be believed (yet)."""
         if began.stamp is None:
             return None
+        folder = intern(folder)  # as who watches it has it
         listings = self._listings.setdefault(pattern, {})
         known = listings.pop(folder, None)
         if known is None or known.stamp != began.stamp:  # else it has had this stamp for long enough
             number = hash((folder, pattern, began.stamp))
-            since = self._young.get(number, self._clock())
-            if began.at - since <= COARSEST_S:
+            since = self._young.get(number)
+            if since is None or began.at - since <= COARSEST_S:
                 self._young_now[number] = since
                 return None
         until = began.at + random.uniform(BELIEVED_S, 2 * BELIEVED_S)
@@ -110,7 +113,9 @@ class Memory:
     def end_round(self) -> None:
         """Forgets what was not asked for since the last time."""
         ended, self._round = self._round, self._round + 1
-        self._young, self._young_now = self._young_now, {}
+        now = self._clock()
+        self._young = {number: now if since is None else since for number, since in self._young_now.items()}
+        self._young_now.clear()
         for listings in self._listings.values():
             for folder in [folder for folder, listing in listings.items() if listing.round != ended]:
                 del listings[folder]
