@@ -183,6 +183,13 @@ class OutputWorker:
         age_s = self.output.max_batch_age_s
         return min(age_s, max(GATHER_S, self._sealed_at + age_s / 2 - asyncio.get_running_loop().time()))
 
+    def end_burst(self) -> None:
+        """Whoever fills it has nothing more now: the open batch leaves without its timer, unless one has just now."""
+        if self._timer is not None:
+            rested_s = asyncio.get_running_loop().time() - self._sealed_at
+            if rested_s >= self.output.max_batch_age_s / 2:
+                self._seal_when_free()
+
     def _has_many_targets(self, batch: Batch, added: Sequence[Piece]) -> bool:
         if self._max_targets is None:
             return False

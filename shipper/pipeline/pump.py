@@ -94,7 +94,14 @@ class Pump:
             if has_read:
                 await asyncio.sleep(0)
             else:
+                self._end_burst()
                 await self._turns.wait()
+
+    def _end_burst(self) -> None:
+        """All that was written together is read: no batch need wait for more of it, unless room is what is missing."""
+        if not self._turns.is_blocked:
+            for worker in self._workers.values():
+                worker.end_burst()
 
     async def _read_ahead(self) -> bool:
         """Several rounds, one upon the other. -> whether there was anything to read."""

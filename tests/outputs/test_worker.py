@@ -496,6 +496,28 @@ def test_batch_is_sent_at_once_after_a_quiet_time_and_else_when_it_is_old_enough
             assert bench.output.times[2] == pytest.approx(GATHER_S + 0.25 + 5 + GATHER_S)
 
 
+def test_batch_leaves_with_the_end_of_its_burst_unless_one_has_just_left_or_all_are_busy() -> None:
+    async def scenario() -> None:
+        bench = Bench(FakeOutput(max_age_s=0.5))
+        async with bench.running():
+            bench.worker.end_burst()
+            bench.fill(1)
+            bench.worker.end_burst()
+            await bench.worker.idle()
+            assert bench.output.times == [0]
+            bench.fill(1)
+            bench.worker.end_burst()
+            await bench.worker.idle()
+            assert bench.output.times == [0, pytest.approx(0.25)]
+            await asyncio.sleep(5)
+            bench.worker._active = bench.worker.concurrency
+            bench.fill(1)
+            bench.worker.end_burst()
+            assert bench.worker.in_flight_bytes == 0
+
+    clock.run(scenario())
+
+
 def test_small_batches_are_no_more_than_two_each_age() -> None:
     async def scenario() -> None:
         bench = Bench(FakeOutput(max_age_s=0.1))

@@ -64,6 +64,26 @@ async def test_files_take_turns_of_a_bounded_quantum() -> None:
 
 
 @timed
+async def test_what_was_read_leaves_when_nothing_more_is_to_be_read_unless_room_is_missing() -> None:
+    bench = Bench()
+    pump, worker = bench.pump, bench.workers["es"]
+    worker.output.max_batch_age_s = 0.1
+    running = asyncio.get_running_loop().create_task(pump.run())
+    try:
+        bench.open(line(1))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert worker.in_flight_bytes == worker.used_bytes > 0
+        await asyncio.sleep(1)
+        pump._turns.block(bench.open(line(2), source=OTHER), "es")
+        await asyncio.sleep(0.001)
+        assert worker.filled_bytes > 0, "it may become full yet"
+    finally:
+        running.cancel()
+
+
+@timed
 async def test_a_round_over_many_files_is_bounded_and_goes_on_with_the_next_ones() -> None:
     bench = Bench()
     files = [bench.open(MUCH, source=OTHER) for _ in range(6)]

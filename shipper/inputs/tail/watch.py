@@ -13,7 +13,7 @@ __all__ = ["Batch", "Change", "changes", "wait_for_folder"]
 
 log = logging.getLogger(__name__)
 
-GATHER_S = 0.15  # the shortest time between two batches: under steady writing, one wake-up for many lines
+GATHER_S = 0.18  # the shortest time between two batches: under steady writing, one wake-up for many lines
 FOLDER_S = 1.0  # how often one that is not there yet is looked for
 
 
@@ -27,13 +27,14 @@ async def changes(root: str, *, recursive: bool) -> AsyncGenerator[Batch, None]:
         watched = await asyncio.to_thread(Inotify, root, recursive=recursive)
         with contextlib.closing(watched):
             yield set()
-            loop, last = asyncio.get_running_loop(), float("-inf")
+            loop = asyncio.get_running_loop()
             while True:
                 await _has_news(watched)
-                await asyncio.sleep(max(0.0, last + GATHER_S - loop.time()))
-                last = loop.time()
-                if batch := watched.read():
+                began = loop.time()
+                while batch := watched.read():  # as long as it goes on, one wake-up tells of all that came meanwhile
                     yield batch
+                    await asyncio.sleep(max(0.0, began + GATHER_S - loop.time()))
+                    began = loop.time()
     except (FileNotFoundError, NotADirectoryError):
         return  # it went away again
     except OSError as exc:

@@ -1,5 +1,6 @@
 """What happened below a folder is told by its path; no folder is left unwatched, whatever becomes of it."""
 
+import asyncio
 import errno
 import os
 import struct
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from shipper.inputs.tail import watch
 from shipper.inputs.tail.inotify import _OVERFLOW, Batch, Change, Event, Inotify, parse_event, split_events
 from shipper.inputs.tail.watch import changes
 
@@ -186,6 +188,32 @@ async def test_the_first_batch_says_that_the_watch_stands_and_the_next_comes_at_
     assert await anext(batches) == set()
     (root / "a.log").write_bytes(b"x")
     assert (Change.modified, f"{root}/a.log") in await anext(batches)
+    await batches.aclose()
+
+
+async def test_what_goes_on_is_told_of_without_a_wait_for_each_event(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[Inotify] = []
+    has_news = watch._has_news
+
+    async def counted(watched: Inotify) -> None:
+        waits.append(watched)
+        await has_news(watched)
+
+    monkeypatch.setattr(watch, "_has_news", counted)
+    monkeypatch.setattr(watch, "GATHER_S", 0.0)
+    batches = changes(str(root), recursive=True)
+    await anext(batches)
+    for number in range(5):
+        (root / f"{number}.log").write_bytes(b"x")
+        assert (Change.modified, f"{root}/{number}.log") in await anext(batches)
+    assert len(waits) == 1
+    following = asyncio.ensure_future(anext(batches))  # noqa: TID251
+    while len(waits) < 2:
+        await asyncio.sleep(0)
+    (root / "5.log").write_bytes(b"x")
+    assert (Change.modified, f"{root}/5.log") in await following
     await batches.aclose()
 
 
