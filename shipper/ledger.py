@@ -9,7 +9,6 @@ which `Cursor.check` asserts. Nothing here does I/O.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -42,8 +41,7 @@ def covered(ranges: Ranges, begin: int, end: int) -> int:
     return sum(max(0, min(b, end) - max(a, begin)) for a, b in ranges)
 
 
-@dataclass(slots=True, eq=False)
-class Segment:
+class Segment(msgspec.Struct, eq=False):
     """A span of a file, read for one output: up to `end`, but for what was read ahead before, and new ranges ahead."""
 
     cursor: "Cursor"

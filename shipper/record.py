@@ -17,7 +17,7 @@ Ranges = tuple[tuple[int, int], ...]  # half-open, sorted, apart from each other
 Extent = tuple[int, int, int]  # of a record in its file: begin, end, bytes of its own lines
 
 
-class State(NamedTuple):
+class State(msgspec.Struct, frozen=True, gc=False):
     """What parsing at an offset needs to know of the bytes before it; saved with a cursor.
 
     It depends only on the file's bytes, so a re-read gives the same records.

@@ -60,7 +60,7 @@ class Framed(msgspec.Struct):
         """What is known at the begin of a line or piece, or at the end of all; `before`: where these lines began."""
         i = bisect_left(self.lines.begins, offset)
         if not i:
-            return before._replace(cut=())
+            return State(before.last_time, before.inside)
         is_within = self.lines.pieces.get(i - 1, _WHOLE).goes_on
         return State(self.times[i - 1], self.labels[i - 1] if is_within else b"")
 

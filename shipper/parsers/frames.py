@@ -2,6 +2,8 @@
 
 from typing import Literal, get_args
 
+from msgspec.structs import replace
+
 from shipper.parsers import cri, docker, local
 from shipper.parsers.framed import Framed
 from shipper.parsers.join import beyond, join
@@ -57,7 +59,7 @@ def parse(
         framed = _frame(lines, framing, state)
     new = with_new_lines(framed, framing, skip, limit)
     records, cut = join(new, state.cut, skip=skip, final=final, hold=hold, limit=limit, seen=offset + len(data))
-    records.state = framed.state_at(records.consumed, state)._replace(cut=cut)
+    records.state = replace(framed.state_at(records.consumed, state), cut=cut)
     return records
 
 

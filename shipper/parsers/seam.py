@@ -5,6 +5,7 @@ of the new one are looked at together; what comes out are all records that begin
 """
 
 import msgspec
+from msgspec.structs import replace
 
 from shipper.parsers.framed import Framed
 from shipper.parsers.frames import Format, frame_lines, with_new_lines
@@ -80,7 +81,7 @@ def _place_in_new(
         position, ahead = ahead[0][1], ahead[1:]
     if new is None or not (ahead or position or cut):
         return 0, (), State(begin.last_time, cut=cut) if cut else None
-    return position, ahead, new.state_at(border + position, begin)._replace(cut=cut)
+    return position, ahead, replace(new.state_at(border + position, begin), cut=cut)
 
 
 def _chain(old: Framed, new: Framed | None) -> Framed:

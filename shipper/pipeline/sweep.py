@@ -220,8 +220,8 @@ def _is_ordinary(generation: Generation) -> bool:
 
 def _is_free(cursor: Cursor) -> bool:
     """It stands right behind a record, and nothing in front of it may have been sent before."""
-    _, inside, cut = cursor.state
-    if cursor.ahead or inside or cut:
+    state = cursor.state
+    if cursor.ahead or state.inside or state.cut:
         return False
     return cursor.sent_before is None or cursor.position >= cursor.sent_before.end
 

@@ -1,5 +1,6 @@
 """Open files by decompressed offset, whole or damaged."""
 
+import errno
 import gzip
 import os
 import random
@@ -144,6 +145,33 @@ def test_gzip_bomb_is_measured_in_small_memory(path: Path) -> None:
     assert measured(file) == 64 << 20
     assert len(file.read(60 << 20, 1 << 17)) == 1 << 17
     file.close()
+
+
+def test_reading_leaves_no_trace_in_the_inode(tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    path.write_bytes(b"one\n")
+    os.utime(path, ns=(1, path.stat().st_mtime_ns))  # so old that any other reader renews it
+    file = open_file(str(path), is_gzip=False)
+    assert file.read(0, 4) == b"one\n"
+    file.close()
+    assert path.stat().st_atime_ns == 1
+
+
+def test_a_file_of_somebody_else_is_opened_as_by_anybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, usual, refused = tmp_path / "0.log", os.open, list[int]()
+
+    def strict(path: str, flags: int, mode: int = 0o777) -> int:  # open(2): EPERM for who does not own it
+        if flags & os.O_NOATIME:
+            refused.append(flags)
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), path)
+        return usual(path, flags, mode)
+
+    path.write_bytes(b"one\n")
+    monkeypatch.setattr(os, "open", strict)
+    file = open_file(str(path), is_gzip=False)
+    assert file.read(0, 4) == b"one\n"
+    file.close()
+    assert len(refused) == 1
 
 
 def test_fifo_does_not_block_and_is_refused(tmp_path: Path) -> None:
