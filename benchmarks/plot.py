@@ -1,6 +1,8 @@
 """The figures of a bench as a picture.
 
-    python -m benchmarks.plot build/bench/results.json [--out docs/images/performance]    writes .svg and .png
+    python -m benchmarks.plot build/bench/results.json [more.json ...] [--out docs/images/performance]
+
+It writes .svg and .png. Of several benches, which each ran some scenarios, the first one tells the CPU over a backlog.
 
 matplotlib is only needed here: `pip install -e '.[plot]'`.
 """
@@ -52,15 +54,16 @@ def _draw_bars(rows: list[Row], axes: Any) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path)
+    parser.add_argument("results", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, help="without an ending; default: beside the results")
     options = parser.parse_args()
     from matplotlib.figure import Figure
 
-    report = msgspec.json.decode(options.results.read_bytes(), type=Report)
+    reports = [msgspec.json.decode(path.read_bytes(), type=Report) for path in options.results]
+    report = msgspec.structs.replace(reports[0], rows=[row for each in reports for row in each.rows])
     figure = Figure(figsize=(14, 6), layout="constrained")
     draw(report, figure)
-    out: Path = options.out or options.results.with_suffix("")
+    out: Path = options.out or options.results[0].with_suffix("")
     out.parent.mkdir(parents=True, exist_ok=True)
     for ending in (".svg", ".png"):
         figure.savefig(out.with_suffix(ending), dpi=110, metadata={"Date": None} if ending == ".svg" else None)

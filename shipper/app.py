@@ -117,7 +117,7 @@ class Daemon:
         )
         self.workers = self.pipeline.workers
         self.pipeline.inputs = [self._input(i, self.node) for i in config.inputs]
-        self.pipeline.on_forgotten_output = self._remove_spool
+        self.pipeline.housekeeper.on_forgotten_output = self._remove_spool
         self.pipeline.crew.on_left = _forget_soon
         self._host = OutputHost(
             service.state_dir,
@@ -126,7 +126,7 @@ class Daemon:
             self._stored,
             self.pipeline.find,
             self.pipeline.journal.committed,
-            self.pipeline.count_loss,
+            self.pipeline.losses.count,
         )
         self.report = Report(
             self.pipeline,
@@ -160,7 +160,7 @@ class Daemon:
         return self.pipeline.find(id_)
 
     def _count_loss(self, generation: Generation, output: str, reason: str, count: int) -> None:
-        self.pipeline.count_loss(generation, output, reason, count)
+        self.pipeline.losses.count(generation, output, reason, count)
 
     def _on_room(self) -> None:
         self.pipeline.pump.room()

@@ -424,11 +424,11 @@ async def test_what_was_removed_is_forgotten_after_its_history(
     await life.arrived("b", "one")
     await life.reload(service={"history": "1h"}, outputs=[site.file("a")])
     await life.until(lambda: not life.daemon.pipeline.crew.leaving)
-    life.daemon.pipeline._tend()
+    life.daemon.pipeline.tend()
     assert "b" in life.generation().parked
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 3601)
-    life.daemon.pipeline._tend()
+    life.daemon.pipeline.tend()
     assert life.generation().parked == {}
     await life.daemon.pipeline.journal.committed()
     stored = read_beside(site.folder / "state")
@@ -445,11 +445,11 @@ async def test_files_that_are_left_out_are_forgotten_after_their_history(
     life = begin()
     await life.arrived("a", "one")
     await life.reload(service={"history": "1h"}, inputs=[site.tail(namespaces={"exclude": ["shop"]})])
-    life.daemon.pipeline._tend()
+    life.daemon.pipeline.tend()
     assert list(life.daemon.pipeline.generations())
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 3601)
-    life.daemon.pipeline._tend()
+    life.daemon.pipeline.tend()
     assert not list(life.daemon.pipeline.generations())
     await life.daemon.pipeline.journal.committed()
     assert read_beside(site.folder / "state").generations == {}

@@ -9,28 +9,30 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shipper.checkpoint import Checkpoint, Stored
-from shipper.document import time_ns, valid_name
+from shipper.document import time_ns
 from shipper.errors import ShipperError, StateError
 from shipper.filters.base import MetadataSource
-from shipper.inputs.tail.catalog import Catalog
 from shipper.inputs.tail.generation import Generation, restore_cursor
 from shipper.inputs.tail.input import TailInput
-from shipper.ledger import SKIPPED, SPOOLED, Cursor
+from shipper.ledger import Cursor
 from shipper.log import fields
 from shipper.metrics import Metrics
 from shipper.outputs.worker import OutputWorker
 from shipper.pipeline.crew import Crew, Start
+from shipper.pipeline.housekeeping import Housekeeper
 from shipper.pipeline.journal import Journal
 from shipper.pipeline.lanes import Lanes
+from shipper.pipeline.losses import Losses
 from shipper.pipeline.plans import Plans
 from shipper.pipeline.pump import Pump
+from shipper.pipeline.registry import Registry
+from shipper.pipeline.seats import last_border, newcomers, place, seat, seat_first, skip, skip_to_end
 from shipper.pipeline.sweep import Sweep
 from shipper.tasks import TaskGuard
 
 log = logging.getLogger(__name__)
 
 TEND_S = 5.0
-LONGEST_TAIL_BYTES = 1 << 20  # looked through for the last end of a line
 ONCE_PATIENCE_S = 60.0  # --once gives up when nothing was confirmed for so long
 
 
@@ -71,44 +73,54 @@ class Pipeline:
         workers: Mapping[str, OutputWorker],
         metadata: MetadataSource | None,
     ) -> None:
-        self.inputs: list[TailInput] = []
         self.metadata = metadata
         self.metrics = metrics
         self.started_at = time.time()
         self.is_reading = False
         self.has_scanned = False
-        self._settings, self._plans, self._stored = settings, plans, stored
+        self._plans, self._stored = plans, stored
         self._committed_at = checkpoint.committed_at
         self._checkpoint, self._was_idle = checkpoint, checkpoint.take_idle_note()
-        self._generations: dict[int, Generation] = {}
-        self._next_id = max(stored.generations, default=0) + 1
+        self._registry = Registry(max(stored.generations, default=0) + 1)
         durables = {w.name: w.output.durable for w in workers.values() if w.output.durable is not None}
-        self.journal = Journal(checkpoint, durables, self._generations.values, on_durable=self._is_durable)
+        self.journal = Journal(checkpoint, durables, lambda: self._registry, on_durable=self._is_durable)
         self.crew = Crew(workers, self.journal, rewind=self._rewind, on_room=self._on_room)
         self.workers = self.crew.workers
+        self.losses = Losses(plans, metrics, changed=self.changed)
+        keepers = stored.rows.keys() | durables.keys()
+        self.housekeeper = Housekeeper(self._registry, plans, self.crew, self.journal, self.losses, keepers=keepers)
+        self._set(settings)
         lanes, sweep = Lanes(plans, self.workers, metrics), Sweep(plans, self.workers, metrics)
         self.pump = Pump(plans, lanes, sweep, self.workers, on_damage=self._damaged)
         self.on_tend: Callable[[], None] = lambda: None
-        self.on_forgotten_output: Callable[[str], None] = lambda _: None  # its history is over: what it keeps may go
-        self._uids: dict[str, tuple[Generation, ...]] = {}  # mostly of one
-        self._keepers = {*stored.rows, *durables}  # outputs that may have rows of their own in the state
         self._may_skip = stored.is_first_start
         self._guard: TaskGuard | None = None
         self._watch: asyncio.Task[None] | None = None  # of the metadata
 
     def __repr__(self) -> str:
-        return f"<Pipeline of {len(self._generations)} generations>"
+        return f"<Pipeline of {self._registry}>"
+
+    @property
+    def inputs(self) -> list[TailInput]:
+        return self._registry.inputs
+
+    @inputs.setter
+    def inputs(self, inputs: list[TailInput]) -> None:
+        self._registry.inputs = inputs
+
+    def _set(self, settings: Settings) -> None:
+        self._settings = settings
+        self.housekeeper.history_s = settings.history_s
+        self.housekeeper.hold_deleted_bytes = settings.hold_deleted_bytes
 
     # -- shipper.inputs.tail.catalog.Listener -------------------------------------------------------------------------
 
     def new_id(self) -> int:
-        self._next_id += 1
-        return self._next_id - 1
+        return self._registry.new_id()
 
     def adopt(self, generation: Generation, *, may_skip: bool) -> None:
-        self._register(generation)
-        for name in self._plans.may_ever_take(generation):
-            generation.cursors[name] = _new_cursor(generation, name)
+        self._registry.add(generation)
+        seat_first(self._plans, generation)
         if may_skip and self._may_skip:
             self._skip_to_end(generation, generation.cursors)
         if generation.must_commit_first:
@@ -119,24 +131,7 @@ class Pipeline:
         self.pump.changed(generation)
 
     def lose(self, generation: Generation, reason: str, *, has_gap: bool) -> None:
-        for cursor in generation.cursors.values():
-            instead = self._plans.fate_unread(generation, cursor.output)
-            given_up = cursor.give_up(generation.size, reason, instead=instead)
-            if given_up.lost:
-                self.count_loss(generation, cursor.output, reason, given_up.lost)
-            if given_up.in_doubt:
-                _say_in_doubt(generation, cursor.output, reason, given_up.in_doubt)
-            if has_gap or given_up.in_doubt:
-                self.metrics.lost_gaps.labels(cursor.output, *_labels(generation), reason).inc()
-        if has_gap:
-            generation.gaps += 1
-            generation.is_dirty = True
-            log.error(
-                "a log file went away while it was not watched; nobody knows how much of it was missed",
-                extra=fields(path=generation.path, known_bytes=generation.size),
-            )
-        if generation.following is not None:
-            self.changed(generation.following)  # its turn has come
+        self.losses.lose(generation, reason, has_gap=has_gap)
 
     def _is_durable(self, generation: Generation) -> None:
         """Its id, or that the following one need not wait for it any more."""
@@ -147,44 +142,29 @@ class Pipeline:
     def _damaged(self, generation: Generation) -> None:
         self.lose(generation, "damaged", has_gap=False)
 
-    def count_loss(self, generation: Generation, output: str, reason: str, count: int) -> None:
-        self.metrics.lost_bytes.labels(output, *_labels(generation), reason).inc(count)
-        log.error(
-            "bytes of a log file were lost",
-            extra=fields(output=output, path=generation.path, bytes=count, reason=reason),
-        )
-
     def _skip_to_end(self, generation: Generation, outputs: Iterable[str]) -> None:
         """These are not to have what is there already, where `read_from` says so."""
         if self._settings.read_from.get(generation.source.input) == "end":
-            border = _last_border(generation)
-            for name in outputs:
-                _skip(generation, name, border)
+            skip_to_end(generation, outputs)
 
     # -- generations --------------------------------------------------------------------------------------------------
 
-    def _register(self, generation: Generation) -> None:
-        self._generations[generation.id] = generation
-        if generation.source.uid is not None:
-            uid = generation.source.uid
-            self._uids[uid] = (*self._uids.get(uid, ()), generation)
-
     def find(self, id_: int) -> Generation | None:
-        return self._generations.get(id_)
+        return self._registry.find(id_)
 
     def generations(self) -> Iterable[Generation]:
-        return self._generations.values()
+        return self._registry
 
     def restore(self) -> None:
         """What the checkpoint knows, before the first scan. A new output gets cursors wherever a file may still be."""
         now = time.time()
         for row in self._stored.generations.values():
             generation = Generation.from_row(row, "")
-            self._register(generation)
+            self._registry.add(generation)
             rows = self._stored.cursors.get(row.id, {}).values()
             generation.parked = {cursor.output: restore_cursor(cursor) for cursor in rows}
-            self._place(generation, None, now)
-            self._seat(generation, now)
+            place(self._registry, generation, None, now)
+            seat(self._plans, generation, now)
             generation.awaits_scan = False  # nothing is read before the first one
             for cursor in generation.parked.values():
                 if cursor.parked_at is None:
@@ -193,141 +173,24 @@ class Pipeline:
             reached = (max(c.position, *(end for _, end in c.ahead), 0) for c in generation.cursors.values())
             generation.read_to = max(reached, default=0)
 
-    def _place(self, generation: Generation, catalog: Catalog | None, now: float) -> None:
-        """With the input that takes its file, by what is configured now; it was in `catalog` so far.
-
-        Where an input's name has changed, another one that takes the file goes on with it.
-        """
-        home = self._home(generation)
-        generation.awaits_scan = generation.awaits_scan or (home is not None and home.catalog is not catalog)
-        if catalog is not None and home is None:
-            catalog.forget(generation)
-            generation.forget_readings()
-        elif home is not None and home.catalog is not catalog:
-            home.catalog.join(generation, catalog.part_with(generation) if catalog is not None else None)
-        if (home is None) != (generation.left_out_at is not None):
-            generation.left_out_at, generation.is_dirty = now if home is None else None, True
-
-    def _home(self, generation: Generation) -> TailInput | None:
-        own_first = sorted(self.inputs, key=lambda tail: tail.name != generation.source.input)
-        live_path, path = generation.source.path, generation.path
-        return next((tail for tail in own_first if tail.scanner.covers(live_path, path)), None)
-
-    def _seat(self, generation: Generation, now: float) -> list[str]:
-        """Gives cursors to the outputs that may have its records, and parks those of others. -> who begins at its head.
-
-        A file that is gone is nothing to begin with.
-        """
-        wanted = self._plans.may_ever_take(generation) if generation.left_out_at is None else []
-        for name in [name for name in generation.cursors if name not in wanted]:
-            generation.park(name, now)
-        begun = []
-        for name in wanted:
-            if name in generation.parked:
-                generation.unpark(name)
-            elif name not in generation.cursors and generation.gone_at is None:
-                generation.cursors[name] = _new_cursor(generation, name)
-                begun.append(name)
-            else:
-                continue
-            generation.forget_seam()
-        return begun
-
     def waits_for_metadata(self, generation: Generation) -> bool:
         end, waits = generation.end, self._plans.waits
         return any(c.position < end and waits(generation, name) for name, c in generation.cursors.items())
 
     def metadata_changed(self, uid: str) -> None:
         """The metadata of a pod is known now, or differs."""
-        for generation in self._uids.get(uid, ()):
+        for generation in self._registry.of_pod(uid):
             self._plans.forget(generation)
             self.pump.changed(generation)
 
-    def _tend(self) -> None:
-        """Housekeeping: closes what is done, bounds what is deleted, forgets what is history."""
-        now, held = time.time(), []
-        for generation in list(self._generations.values()):
-            if generation.left_out_at is None:
-                if generation.is_final and generation.file is not None and generation.is_done():
-                    self._input_of(generation).catalog.release(generation)
-                    self._plans.forget(generation)  # there are many that are history: they keep what the ledger needs
-                    generation.forget_readings()
-                if generation.is_deleted and generation.file is not None:
-                    held.append(generation)
-                self._finish_terminated(generation)
-            self._end_history(generation, now)
-        self._bound_held(held)
-        self._forget_outputs()
-        self._plans.tend(time.monotonic())
-        if self.metadata is not None:
-            self.metadata.retain({u for u, gs in self._uids.items() if any(_may_be_read(g) for g in gs)})
-
-    def _finish_terminated(self, generation: Generation) -> None:
-        """The last words of a container that has ended: containerd writes them as `P`, and no `F` will come."""
-        stood_still = generation.is_stalled() and generation.stood_at == generation.size
-        generation.stood_at = generation.size
-        if stood_still and not generation.is_final and self._plans.has_ended(generation):
-            self._input_of(generation).catalog.finish(generation)
-
-    def _end_history(self, generation: Generation, now: float) -> None:
-        """Forgets what nobody has asked for in that long: cursors that are parked, and in the end the file itself."""
-        for cursor in list(generation.parked.values()):
-            is_over = cursor.parked_at is not None and now - cursor.parked_at > self._settings.history_s
-            is_uploaded_yet = SPOOLED in cursor.fates and cursor.output in self.workers
-            if is_over and not cursor.segments and not is_uploaded_yet:
-                self._forget_cursor(generation, cursor)
-        since = generation.gone_at if generation.gone_at is not None else generation.left_out_at
-        if since is None or now - since <= self._settings.history_s or not generation.is_done():
-            return
-        if not any(SPOOLED in c.fates or c.pending(generation.end) for c in generation.all_cursors()):
-            self._forget(generation)
-
-    def _forget_cursor(self, generation: Generation, cursor: Cursor) -> None:
-        """What its output has left in its spool goes with it."""
-        if count := cursor.fates.get(SPOOLED, 0):
-            self.count_loss(generation, cursor.output, "abandoned", count)
-        generation.forget_parked(cursor.output)
-        generation.is_dirty = True  # its size may have been told by this cursor alone
-        self.journal.forget_cursor(generation, cursor.output)
-
-    def _forget_outputs(self) -> None:
-        """Of those that were removed, whose last cursor is forgotten, nothing is kept."""
-        absent = self._keepers - {worker.name for worker in self.crew.everybody()}
-        kept = {name for g in self._generations.values() for name in g.parked} if absent else set()
-        for name in absent - kept:
-            self._keepers.discard(name)
-            self.journal.forget_output(name)
-            self.on_forgotten_output(name)
-            log.warning(
-                "the state of an output that is not configured any more is forgotten", extra=fields(output=name)
-            )
-
-    def _bound_held(self, held: Sequence[Generation]) -> None:
-        total = sum(g.unread_bytes() for g in held)
-        for generation in sorted(held, key=lambda g: g.gone_at or 0):
-            if total <= self._settings.hold_deleted_bytes:
-                return
-            total -= generation.unread_bytes()
-            self.lose(generation, "hold_deleted", has_gap=False)
-
-    def _forget(self, generation: Generation) -> None:
-        del self._generations[generation.id]
-        if generation.source.uid is not None:
-            left = tuple(g for g in self._uids.pop(generation.source.uid) if g is not generation)
-            if left:
-                self._uids[generation.source.uid] = left
-        self._plans.forget(generation)
-        if generation.left_out_at is None:
-            self._input_of(generation).catalog.forget(generation)
-        self.journal.forget(generation)
-
-    def _input_of(self, generation: Generation) -> TailInput:
-        return next(i for i in self.inputs if i.name == generation.source.input)
+    def tend(self) -> None:
+        self.housekeeper.tend(self.metadata)
+        self.on_tend()
 
     def _rewind(self, output: str) -> None:
         """What its worker has left without a fate is to be read again, by whoever works for it next."""
         closed = []
-        for generation in self._generations.values():
+        for generation in self._registry:
             cursor = generation.cursor_of(output)
             if cursor is not None and cursor.segments:
                 since = _sent_since(generation, cursor, time.time())
@@ -335,7 +198,7 @@ class Pipeline:
                 generation.forget_reading(output)
                 self.changed(generation)
                 if generation.file is None and generation.left_out_at is None:
-                    self._input_of(generation).catalog.look(generation)
+                    self._registry.input_of(generation).catalog.look(generation)
                     closed.append(generation)
         if closed and self._guard is not None:
             self._guard.start(self.rescan, name="open again what is to be read again")
@@ -355,19 +218,14 @@ class Pipeline:
             await stack.enter_async_context(self.pump.between_rounds())
             yield
 
-    def _newcomers(self, new: Arrangement) -> set[str]:
-        """Outputs that no cursor belongs to."""
-        known = {cursor.output for g in self._generations.values() for cursor in g.all_cursors()}
-        return new.workers.keys() - known
-
     async def borders(self, new: Arrangement) -> Mapping[int, int]:
         """Where new outputs begin in each file whose input says `read_from: end`: generation -> offset."""
-        read_from = new.settings.read_from if self._newcomers(new) else {}
-        late = [g for g in self._generations.values() if read_from.get(g.source.input) == "end"]
+        read_from = new.settings.read_from if newcomers(self._registry, new.workers) else {}
+        late = [g for g in self._registry if read_from.get(g.source.input) == "end"]
         for generation in late:
             generation.is_reading = True
         try:
-            return await asyncio.to_thread(lambda: {g.id: _last_border(g) for g in late})
+            return await asyncio.to_thread(lambda: {g.id: last_border(g) for g in late})
         finally:
             for generation in late:
                 generation.end_read()
@@ -377,24 +235,25 @@ class Pipeline:
 
         There is nothing between the old and the new. What was read before is delivered as it was to be.
         """
-        newcomers = self._newcomers(new)
+        begun = newcomers(self._registry, new.workers)
         catalogs, now = {tail.name: tail.catalog for tail in self.inputs}, time.time()
-        self.pump.begin_anew(self._generations.values())
-        self._settings = new.settings
+        self.pump.begin_anew(self._registry)
+        self._set(new.settings)
         self._plans.become(new.plans)
         self._exchange_inputs(new.inputs)
         self._exchange_metadata(new.metadata)
         self.crew.memory_limit = new.settings.memory_limit
         self.crew.exchange(new.workers, new.starts, drain_s=new.settings.drain_timeout_s)
-        self._keepers |= {name for name, worker in new.workers.items() if worker.output.durable is not None}
-        for generation in self._generations.values():
-            self._place(generation, catalogs[generation.source.input] if generation.left_out_at is None else None, now)
-            for name in self._seat(generation, now):
-                if name in newcomers:
-                    _skip(generation, name, borders.get(generation.id, 0))
+        self.housekeeper.keepers |= {name for name, worker in new.workers.items() if worker.output.durable is not None}
+        for generation in self._registry:
+            catalog = catalogs[generation.source.input] if generation.left_out_at is None else None
+            place(self._registry, generation, catalog, now)
+            for name in seat(self._plans, generation, now):
+                if name in begun:
+                    skip(generation, name, borders.get(generation.id, 0))
             if generation.left_out_at is None and generation.file is None and generation.has_unread():
                 generation.awaits_scan = True
-                self._input_of(generation).catalog.look(generation)
+                self._registry.input_of(generation).catalog.look(generation)
         for tail in self.inputs:
             if self._guard is not None and not tail.is_started:
                 tail.start(self._guard)
@@ -424,7 +283,7 @@ class Pipeline:
 
     async def rescan(self) -> None:
         """Finds what an exchange has left to be found."""
-        waiting = [g for g in self._generations.values() if g.awaits_scan]
+        waiting = [g for g in self._registry if g.awaits_scan]
         for tail in list(self.inputs):
             await tail.rescan()
         for generation in waiting:
@@ -436,8 +295,7 @@ class Pipeline:
     async def _tend_for_ever(self) -> None:
         while True:
             await asyncio.sleep(TEND_S)
-            self._tend()
-            self.on_tend()
+            self.tend()
 
     # -- running ------------------------------------------------------------------------------------------------------
 
@@ -456,7 +314,7 @@ class Pipeline:
                     tail.catalog.is_once = once
                 await self._scan(once=once)
                 self._skip_for_new_outputs()
-                for generation in self._generations.values():
+                for generation in self._registry:
                     self._doubt_what_is_repeated(generation)
                 self._may_skip, self.has_scanned = False, True
                 pump = guard.start(self.pump.run, name="pump", endless=True)
@@ -479,7 +337,7 @@ class Pipeline:
     async def _scan(self, *, once: bool) -> None:
         for tail in self.inputs:
             await tail.rescan()
-        for generation in self._generations.values() if once else ():
+        for generation in self._registry if once else ():
             if generation.limit is None:
                 generation.limit = generation.size
 
@@ -487,7 +345,7 @@ class Pipeline:
         """Those that no cursor of the state belongs to."""
         known = {name for rows in self._stored.cursors.values() for name in rows}
         for id_ in self._stored.generations:
-            if (generation := self._generations.get(id_)) is not None:
+            if (generation := self._registry.find(id_)) is not None:
                 self._skip_to_end(generation, generation.cursors.keys() - known)
 
     def _doubt_what_is_repeated(self, generation: Generation) -> None:
@@ -507,14 +365,14 @@ class Pipeline:
     async def _is_all_done(self) -> bool:
         """Where more files wait than may be open, the next ones are opened when those that are open are done."""
         is_left = False
-        for generation in reversed(self._generations.values()):  # what was found last is mostly read last
+        for generation in reversed(self._registry):  # what was found last is mostly read last
             if not generation.is_done():
                 if generation.file is not None:
                     return False  # thousands more need not be asked
                 is_left = True
         if is_left:
             await self._scan(once=True)
-        return all(g.file is None or g.is_done() for g in self._generations.values())
+        return all(g.file is None or g.is_done() for g in self._registry)
 
     async def _until_done(self, stop: asyncio.Event) -> None:
         acked = {w.name: w.last_ack for w in self.workers.values()}
@@ -569,50 +427,3 @@ def _known_end(generation: Generation) -> int:
     """How much of it there is; no end where that is not known (yet): it was not found, or is still measured."""
     is_measured = generation.seen is not None and not generation.is_gzip
     return generation.size if is_measured or generation.is_final else sys.maxsize
-
-
-def _new_cursor(generation: Generation, output: str) -> Cursor:
-    state = generation.start_state()
-    return Cursor(generation.id, output, state=state)
-
-
-def _say_in_doubt(generation: Generation, output: str, reason: str, count: int) -> None:
-    log.error(
-        "a log file is gone, and nobody knows how much of its rest was delivered before shipper was killed",
-        extra=fields(output=output, path=generation.path, bytes_at_most=count, reason=reason),
-    )
-
-
-def _may_be_read(generation: Generation) -> bool:
-    """What its pod is called must stay known: lines may come after the API server has forgotten it."""
-    return generation.left_out_at is None and not (generation.is_final and generation.is_done())
-
-
-def _last_border(generation: Generation) -> int:
-    """Where the last complete line of a file ends, or a file that is final; 0 where that cannot be known. Blocks."""
-    if generation.is_final:
-        return generation.size
-    if generation.file is None or generation.is_gzip:
-        return 0
-    for length in (4096, LONGEST_TAIL_BYTES):
-        begin = max(0, generation.size - length)
-        try:
-            newline = generation.file.read(begin, generation.size - begin).rfind(b"\n")
-        except OSError:  # whoever reads the file for its records says so
-            return 0
-        if newline >= 0:
-            return begin + newline + 1
-    return 0
-
-
-def _skip(generation: Generation, output: str, border: int) -> None:
-    """What lies before it is not for this output."""
-    if border:
-        fates = {SKIPPED: border}
-        generation.cursors[output].take(border, state=generation.start_state(), fates=fates, records=0)
-        generation.read_to = max(generation.read_to, border)
-
-
-def _labels(generation: Generation) -> tuple[str, str, str]:
-    source = generation.source
-    return valid_name(source.namespace), valid_name(source.pod or source.path), valid_name(source.container)

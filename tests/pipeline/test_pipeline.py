@@ -400,7 +400,7 @@ async def test_deleted_files_are_held_up_to_a_bound_and_the_oldest_is_given_up_f
     now = time.time()
     pods = {"young": now - 1, "old": now - 3, "older": now - 5, "middle": now - 2}
     held = {pod: adopt(pipeline, pod, 100, is_deleted=True, is_final=True, gone_at=at) for pod, at in pods.items()}
-    pipeline._bound_held(list(held.values()))
+    pipeline.housekeeper.bound_held(list(held.values()))
     assert {pod for pod in pods if lost(site, "es", pod, "hold_deleted")} == {"old", "older"}
     site.end(pipeline)
 
@@ -422,11 +422,11 @@ async def test_history_forgets_only_what_is_gone_and_done_and_uploaded(site: Sit
         generation = adopt(pipeline, pod, 100, is_final=True, **values)
         if pod != "undone":
             generation.cursors["es"].take(100, fates={SPOOLED if pod == "spooled" else DELIVERED: 100}, records=0)
-    pipeline._tend()
+    pipeline.tend()
     assert {g.source.pod for g in pipeline.generations()} == rows.keys() - {"over"}
     spooled = generation_of(pipeline, "spooled")
     spooled.cursors["es"].move(SPOOLED, DELIVERED, 100)
-    pipeline._tend()
+    pipeline.tend()
     assert {g.source.pod for g in pipeline.generations()} == rows.keys() - {"over", "spooled"}
     site.end(pipeline)
 
@@ -439,9 +439,9 @@ async def test_a_pod_stays_known_until_all_of_its_records_have_their_fate(site: 
     pipeline = site.pipeline(FakeOutput(), filters=[KubernetesConfig()], metadata=metadata)
     generation = adopt(pipeline, "cart", 100, is_final=True)
     segment = generation.cursors["es"].take(100, records=1)
-    pipeline._tend()
+    pipeline.tend()
     segment.answer(1)
-    pipeline._tend()
+    pipeline.tend()
     assert kept == [{generation.source.uid}, set()]
     site.end(pipeline)
 
@@ -464,9 +464,9 @@ async def test_the_last_words_of_a_terminated_container_are_delivered(site: Site
                 pipeline.pump.process(job)
 
     read()
-    pipeline._tend()
+    pipeline.tend()
     assert not generation.is_final
-    pipeline._tend()
+    pipeline.tend()
     assert generation.is_final
     read()
     assert generation.cursors["es"].position == generation.size
@@ -483,9 +483,9 @@ async def test_a_pod_stays_known_until_its_files_are_final_and_read(site: Site) 
     pipeline = site.pipeline(FakeOutput(), metadata=Keeper(Metadata()))
     generation = adopt(pipeline, "cart", 100)
     generation.cursors["es"].take(100, fates={DELIVERED: 100}, records=0)
-    pipeline._tend()
+    pipeline.tend()
     generation.is_final = True
-    pipeline._tend()
+    pipeline.tend()
     assert kept == [{"uid-cart"}, set()]
     site.end(pipeline)
 
